@@ -1,0 +1,1 @@
+"""moxtw: a mail server on Twisted, for people who host their own mail."""
