@@ -1,0 +1,209 @@
+"""Prometheus metrics, all in one place so that names stay consistent.
+
+Each has the prefix ``mox_``, the names that dashboards and alerts for the original use. Only
+the ``sherpa_`` metrics of the JSON APIs have none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY: Final = CollectorRegistry()
+
+_FAST: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 20, 30, 60, 120)
+_SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 20, 30, 60, 120)
+
+
+def _counter(name: str, doc: str, *labels: str) -> Counter:
+    return Counter(name, doc, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, doc: str, *labels: str) -> Gauge:
+    return Gauge(name, doc, labels, registry=REGISTRY)
+
+
+def _histogram(
+    name: str, doc: str, *labels: str, buckets: tuple[float, ...] = _FAST
+) -> Histogram:
+    return Histogram(name, doc, labels, buckets=buckets, registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus text form (version 0.0.4)."""
+    return generate_latest(REGISTRY)
+
+
+# General.
+panic_total = _counter("mox_panic_total", "Unforeseen exceptions.", "pkg")
+logging_level_info_total = _counter("mox_logging_level_info_total", "Log lines at level info.")
+logging_level_warn_total = _counter("mox_logging_level_warn_total", "Log lines at level warn.")
+logging_level_error_total = _counter("mox_logging_level_error_total", "Log lines at level error.")
+connections_count = _gauge(
+    "mox_connections_count", "Open connections.", "protocol", "listener"
+)
+httpclient_request_duration_seconds = _histogram(
+    "mox_httpclient_request_duration_seconds",
+    "HTTP requests made.",
+    "pkg",
+    "method",
+    "code",
+    "result",
+    buckets=_SLOW,
+)
+
+# Authentication.
+authentication_total = _counter(
+    "mox_authentication_total", "Login attempts.", "kind", "variant", "result"
+)
+authentication_ratelimited_total = _counter(
+    "mox_authentication_ratelimited_total", "Login attempts refused by rate limits.", "kind"
+)
+
+# SMTP server.
+smtpserver_connection_total = _counter(
+    "mox_smtpserver_connection_total", "Incoming SMTP connections.", "kind"
+)
+smtpserver_command_duration_seconds = _histogram(
+    "mox_smtpserver_command_duration_seconds",
+    "SMTP commands.",
+    "kind",
+    "cmd",
+    "code",
+    "ecode",
+)
+smtpserver_delivery_total = _counter(
+    "mox_smtpserver_delivery_total", "Incoming deliveries.", "result", "reason"
+)
+smtpserver_submission_total = _counter(
+    "mox_smtpserver_submission_total", "Submitted messages.", "result"
+)
+smtpserver_errors_total = _counter(
+    "mox_smtpserver_errors_total", "Errors in the SMTP server.", "error"
+)
+smtpserver_delivery_starttls_total = _counter(
+    "mox_smtpserver_delivery_starttls_total", "STARTTLS commands on delivery listeners."
+)
+smtpserver_delivery_starttls_errors_total = _counter(
+    "mox_smtpserver_delivery_starttls_errors_total",
+    "Failed TLS handshakes on delivery listeners.",
+    "reason",
+)
+
+# SMTP client.
+smtpclient_command_duration_seconds = _histogram(
+    "mox_smtpclient_command_duration_seconds",
+    "SMTP commands sent.",
+    "cmd",
+    "code",
+    "secode",
+    buckets=_SLOW,
+)
+smtpclient_tlsrequiredno_ignored_total = _counter(
+    "mox_smtpclient_tlsrequiredno_ignored_total",
+    "TLS failures ignored because of TLS-Required: No.",
+    "ignored",
+)
+
+# Queue.
+queue_connection_total = _counter(
+    "mox_queue_connection_total", "Connections made for delivery.", "result"
+)
+queue_delivery_duration_seconds = _histogram(
+    "mox_queue_delivery_duration_seconds",
+    "Delivery attempts.",
+    "attempt",
+    "transport",
+    "tlsmode",
+    "result",
+    buckets=_SLOW,
+)
+queue_hold = _gauge("mox_queue_hold", "Messages on hold.")
+queue_destinations_total = _counter(
+    "mox_queue_destinations_total", "Destinations of direct deliveries."
+)
+queue_destinations_authentic_total = _counter(
+    "mox_queue_destinations_authentic_total", "Destinations found with DNSSEC."
+)
+queue_destination_dane_required_total = _counter(
+    "mox_queue_destination_dane_required_total", "Destinations with DANE required."
+)
+queue_destination_dane_gathertlsa_errors_total = _counter(
+    "mox_queue_destination_dane_gathertlsa_errors_total", "Failed TLSA lookups."
+)
+queue_destination_dane_starttlsunverified_total = _counter(
+    "mox_queue_destination_dane_starttlsunverified_total", "Only unusable TLSA records."
+)
+queue_plaintext_fallback_total = _counter(
+    "mox_queue_plaintext_fallback_total", "Fallbacks to plain text after TLS errors."
+)
+queue_requiretls_unsupported_total = _counter(
+    "mox_queue_requiretls_unsupported_total", "REQUIRETLS not possible.", "reason"
+)
+queue_tlsrequiredno_ignored_total = _counter(
+    "mox_queue_tlsrequiredno_ignored_total", "Policies ignored by TLS-Required: No.", "ignored"
+)
+queue_dmarcreport_failure_total = _counter(
+    "mox_queue_dmarcreport_failure_total", "DMARC reports that could not be delivered."
+)
+
+# IMAP.
+imap_connection_total = _counter("mox_imap_connection_total", "IMAP connections.", "service")
+imap_command_duration_seconds = _histogram(
+    "mox_imap_command_duration_seconds", "IMAP commands.", "cmd", "result"
+)
+
+# Checks.
+dns_lookup_duration_seconds = _histogram(
+    "mox_dns_lookup_duration_seconds", "DNS lookups.", "pkg", "type", "result"
+)
+dkim_sign_total = _counter("mox_dkim_sign_total", "DKIM signatures made.", "key")
+
+# Web.
+httpserver_request_duration_seconds = _histogram(
+    "mox_httpserver_request_duration_seconds",
+    "HTTP requests, until the header was written.",
+    "handler",
+    "proto",
+    "method",
+    "code",
+)
+httpserver_response_duration_seconds = _histogram(
+    "mox_httpserver_response_duration_seconds",
+    "HTTP requests, until the response was written.",
+    "handler",
+    "proto",
+    "method",
+    "code",
+)
+sherpa_requests_total = _counter(
+    "sherpa_requests_total", "JSON API calls.", "api", "function"
+)
+sherpa_errors_total = _counter(
+    "sherpa_errors_total", "JSON API calls that failed.", "api", "function", "code"
+)
+sherpa_requests_duration_seconds = _histogram(
+    "sherpa_requests_duration_seconds", "JSON API calls.", "api", "function"
+)
+sherpa_protocol_errors_total = _counter(
+    "sherpa_protocol_errors_total", "Malformed JSON API calls.", "api"
+)
+sherpa_bad_function_total = _counter(
+    "sherpa_bad_function_total", "Calls of unknown JSON API functions.", "api"
+)
+sherpa_json_requests_total = _counter(
+    "sherpa_json_requests_total", "Fetches of API descriptions.", "api"
+)
+sherpa_javascript_request_total = _counter(
+    "sherpa_javascript_request_total", "Fetches of JavaScript clients.", "api"
+)
+webapi_requests_total = _counter(
+    "mox_webapi_requests_total", "HTTP API calls.", "method"
+)
+webapi_errors_total = _counter(
+    "mox_webapi_errors_total", "HTTP API calls that failed.", "method", "code"
+)
+webapi_request_duration_seconds = _histogram(
+    "mox_webapi_request_duration_seconds", "HTTP API calls.", "method"
+)
