@@ -1,0 +1,1 @@
+"""What mail looks like: names, addresses, messages. No input or output here."""
