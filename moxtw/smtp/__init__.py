@@ -1,0 +1,1 @@
+"""SMTP: the server for delivery and submission, and the client that the queue uses."""

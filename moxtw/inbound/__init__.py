@@ -1,0 +1,1 @@
+"""Mail that arrives: the decision on it, and its delivery to accounts and aliases."""
