@@ -1,0 +1,1 @@
+"""All that is kept: accounts, mailboxes, messages and their content, credentials, the queue."""

@@ -1,0 +1,537 @@
+"""The bytes of messages: received into a spool, kept once, read in pieces.
+
+Content of up to `SMALL` bytes is a row in the database; larger content is a file below
+``data/content``, written and synced before the transaction that refers to it commits. A
+content's row also keeps what lists and searches ask for (see `moxtw.mail.parsed`). Messages
+and queue entries refer to contents; what nothing refers to any more is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import secrets
+import time
+from typing import IO, TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
+
+from moxtw.log import Logger
+from moxtw.mail.parsed import ParsedMessage, analyse
+from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.errors import DiskFull, NoContent, StoreError
+from moxtw.store.schema import content_data, content_text, contents, messages
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+
+_log = Logger("store")
+
+SMALL: Final = 64 * 1024
+PARSE_VERSION: Final = 1
+# What a spool gathers before it gives the bytes to a thread to write.
+_WRITE_SIZE: Final = 256 * 1024
+# Above this, parsing happens in a thread, one message at a time.
+_PARSE_INLINE: Final = 256 * 1024
+# Leftover temporary files and content files without a row are removed at this age (seconds).
+_TMP_AGE: Final = 7 * 86400
+_ORPHAN_AGE: Final = 3600
+
+
+class Spooled:
+    """A complete message, digested and parsed, that can be given to messages and queue rows.
+
+    `data` holds small content; larger content lies synced in the file `path`. Until a job
+    has stored it, `discard` removes it again.
+    """
+
+    __slots__ = ("content_id", "data", "digest", "file", "parsed", "path", "size", "stored")
+
+    def __init__(
+        self,
+        size: int,
+        digest: bytes,
+        data: bytes | None,
+        file: str | None,
+        path: str | None,
+        parsed: ParsedMessage,
+    ) -> None:
+        self.size = size
+        self.digest = digest
+        self.data = data
+        self.file = file
+        self.path = path
+        self.parsed = parsed
+        # Whether a committed transaction refers to it; then the file must stay.
+        self.stored = False
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of the content; reads a file, so for use off the reactor if large."""
+        if self.data is not None:
+            return self.data[start : start + length]
+        assert self.path is not None
+        with open(self.path, "rb") as f:
+            f.seek(start)
+            return f.read(length)
+
+    def discard(self) -> None:
+        """Remove the file if nothing came to refer to it."""
+        if self.path is not None and not self.stored:
+            _unlink(self.path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        _log.error("removing content file", path=path, err=exc)
+
+
+def _disk_error(exc: OSError) -> BaseException:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(str(exc))
+    return exc
+
+
+class Spool:
+    """The receiving end for the bytes of one message.
+
+    Up to `SMALL` bytes stay in memory; beyond, they go to a file, written in a thread.
+    """
+
+    def __init__(self, parent: Contents) -> None:
+        self._contents = parent
+        self._chunks: list[bytes] = []
+        self._pending = 0
+        self.size = 0
+        self._file: IO[bytes] | None = None
+        self._name = ""
+        self._path = ""
+        self._hash = hashlib.sha256()
+        self._writing: Deferred[None] | None = None
+        self._error: BaseException | None = None
+        self._dropped = False
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        """Take bytes. None: go on; a Deferred: stop reading until it fires.
+
+        It fails with DiskFull when the disk is full, and with OSError for other faults.
+        """
+        if self._error is not None:
+            from twisted.internet.defer import fail
+
+            return fail(self._error)
+        self._chunks.append(data)
+        self._pending += len(data)
+        self.size += len(data)
+        if self._pending < (_WRITE_SIZE if self._file is not None else SMALL + 1):
+            return None
+        return self._flush()
+
+    def _flush(self) -> Deferred[None]:
+        chunks, self._chunks, self._pending = self._chunks, [], 0
+
+        def work() -> None:
+            if self._file is None:
+                self._name, self._path = self._contents.new_file()
+                self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115
+            for chunk in chunks:
+                self._hash.update(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[self._file.write(view) :]
+
+        def after(previous: None) -> Deferred[None]:
+            return self._contents.store.run(work)
+
+        done: Deferred[None] = Deferred()
+        self._writing = self._writing.addCallback(after) if self._writing else after(None)
+
+        def ended(result: object) -> None:
+            from twisted.python.failure import Failure
+
+            self._writing = None
+            if isinstance(result, Failure):
+                error = result.value
+                self._error = _disk_error(error) if isinstance(error, OSError) else error
+                self._cleanup()
+                done.errback(self._error)
+            else:
+                if self._dropped:
+                    self._cleanup()
+                done.callback(None)
+
+        self._writing.addBoth(ended)
+        return done
+
+    async def finish(self) -> Spooled:
+        """The complete message: written and synced if large, digested and parsed.
+
+        Raises DiskFull, or OSError for other faults; the spool is discarded then.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._file is None and self._writing is None:
+            data = b"".join(self._chunks)
+            self._chunks = []
+            return self._contents.from_bytes_now(data)
+        if self._writing is not None or self._chunks:
+            await self._flush()
+        try:
+            return await self._contents.store_file(self._file, self._name, self._path, self)
+        except OSError as exc:
+            self._cleanup()
+            raise _disk_error(exc) from exc
+        except BaseException:
+            self._cleanup()
+            raise
+
+    def digest(self) -> bytes:
+        """The SHA-256 of what was written to the file."""
+        return self._hash.digest()
+
+    def discard(self) -> None:
+        """Drop everything."""
+        self._dropped = True
+        self._chunks = []
+        if self._writing is None:
+            self._cleanup()
+
+    def _cleanup(self) -> None:
+        file, self._file = self._file, None
+        self._chunks = []
+        if file is not None:
+            file.close()
+            _unlink(self._path)
+
+
+class Contents:
+    """Content files of a store, and the way in for new content."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.directory = os.path.join(store.data_dir, "content")
+        self.tmp = os.path.join(store.data_dir, "tmp")
+        # Big messages are parsed one at a time, so that memory stays bounded.
+        self._big = DeferredSemaphore(1)
+        self._cleanup: DelayedCall | None = None
+
+    def prepare(self) -> None:
+        """Make the directories."""
+        for path in (self.directory, self.tmp):
+            os.makedirs(path, mode=0o750, exist_ok=True)
+
+    def start(self) -> None:
+        """Begin removing leftovers of crashes, a little after the start."""
+        self._cleanup = self.store.reactor.callLater(5, self._remove_leftovers)
+
+    def stop(self) -> None:
+        """Stop what `start` began."""
+        if self._cleanup is not None and self._cleanup.active():
+            self._cleanup.cancel()
+        self._cleanup = None
+
+    def new_file(self) -> tuple[str, str]:
+        """A new name below the content directory and its full path."""
+        token = secrets.token_hex(16)
+        name = f"{token[:2]}/{token}"
+        directory = os.path.join(self.directory, token[:2])
+        if not os.path.isdir(directory):
+            os.makedirs(directory, mode=0o750, exist_ok=True)
+            _sync_directory(self.directory)
+        return name, os.path.join(directory, token)
+
+    def spool(self) -> Spool:
+        """A place to receive a message."""
+        return Spool(self)
+
+    def from_bytes_now(self, data: bytes) -> Spooled:
+        """Small content, digested and parsed at once. Raises ValueError over `SMALL` bytes."""
+        if len(data) > SMALL:
+            raise ValueError("content is too large to be handled at once")
+        return Spooled(len(data), hashlib.sha256(data).digest(), data, None, None, analyse(data))
+
+    def from_bytes(self, data: bytes) -> Deferred[Spooled]:
+        """Content of any size."""
+        if len(data) <= SMALL:
+            return succeed(self.from_bytes_now(data))
+        spool = self.spool()
+        written = spool.write(data)
+
+        async def run() -> Spooled:
+            if written is not None:
+                await written
+            return await spool.finish()
+
+        return Deferred.fromCoroutine(run())
+
+    async def store_file(
+        self, file: IO[bytes] | None, name: str, path: str, spool: Spool
+    ) -> Spooled:
+        """Sync a spool's file and parse it."""
+        assert file is not None
+
+        def sync() -> None:
+            os.fsync(file.fileno())
+            file.close()
+            _sync_directory(os.path.dirname(path))
+
+        await self.store.run(sync)
+        size = spool.size
+        if size <= _PARSE_INLINE:
+            parsed = await self.store.run(self._parse_file, path)
+        else:
+            parsed = await self._big.run(self.store.run, self._parse_file, path)
+        return Spooled(size, spool.digest(), None, name, path, parsed)
+
+    @staticmethod
+    def _parse_file(path: str) -> ParsedMessage:
+        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return analyse(view)
+
+    def path(self, file: str) -> str:
+        """The full path of a content file's name."""
+        return os.path.join(self.directory, file)
+
+    def remove_file(self, file: str) -> None:
+        """Remove a content file by name, after the transaction that let go of it."""
+        _unlink(self.path(file))
+
+    def _remove_leftovers(self) -> None:
+        self._cleanup = None
+
+        async def run() -> None:
+            found = await self.store.run(self._old_files, time.time())
+            for start in range(0, len(found), 500):
+                names = found[start : start + 500]
+                known = await self.store.read(
+                    lambda tx, n=names: {  # type: ignore[misc]
+                        name for name in n if tx.value(_BY_FILE, file=name) is not None
+                    }
+                )
+                for name in names:
+                    if name not in known:
+                        _log.warn("removing content file without a row", file=name)
+                        self.remove_file(name)
+
+        def failed(failure: object) -> None:
+            from moxtw.store.errors import StoreClosed
+
+            if not failure.check(StoreClosed):  # type: ignore[attr-defined]
+                _log.failure("removing leftover files", failure)  # type: ignore[arg-type]
+
+        Deferred.fromCoroutine(run()).addErrback(failed)
+
+    def _old_files(self, now: float) -> list[str]:
+        """Names of content files old enough that a transaction in flight can't want them."""
+        found = []
+        for entry in os.scandir(self.tmp):
+            if entry.is_file() and entry.stat().st_mtime < now - _TMP_AGE:
+                _unlink(entry.path)
+        for directory in os.scandir(self.directory):
+            if directory.is_dir():
+                for entry in os.scandir(directory.path):
+                    if entry.stat().st_mtime < now - _ORPHAN_AGE:
+                        found.append(f"{directory.name}/{entry.name}")
+        return found
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# -- Rows ----------------------------------------------------------------------------------
+
+_INSERT = Statement(
+    contents.insert()
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "size",
+                "digest",
+                "file",
+                "created",
+                "parse_version",
+                "envelope",
+                "body",
+                "bodystructure",
+                "preview",
+                "sent",
+                "sent_zone",
+                "tree",
+            )
+        }
+    )
+    .returning(contents.c.id)
+)
+_INSERT_DATA = Statement(
+    content_data.insert().values(content_id=bindparam("content_id"), data=bindparam("data"))
+)
+_INSERT_TEXT = Statement(
+    content_text.insert().values(
+        content_id=bindparam("content_id"), header=bindparam("header"), body=bindparam("body")
+    )
+)
+_BY_FILE = Statement(sa.select(contents.c.id).where(contents.c.file == bindparam("file")).limit(1))
+_INFO = Statement(
+    sa.select(contents.c.size, contents.c.file).where(contents.c.id == bindparam("id"))
+)
+_DATA = Statement(
+    sa.select(content_data.c.data).where(content_data.c.content_id == bindparam("id"))
+)
+_DATA_RANGE = Statement(
+    sa.select(sa.func.substr(content_data.c.data, bindparam("start"), bindparam("length"))).where(
+        content_data.c.content_id == bindparam("id")
+    )
+)
+_TREE = Statement(sa.select(contents.c.tree).where(contents.c.id == bindparam("id")))
+_DELETE = [
+    Statement(content_text.delete().where(content_text.c.content_id == bindparam("id"))),
+    Statement(content_data.delete().where(content_data.c.content_id == bindparam("id"))),
+    Statement(contents.delete().where(contents.c.id == bindparam("id"))),
+]
+
+# Each says whether a table refers to a content; other modules of the package add theirs.
+referrers: list[Statement] = [
+    Statement(sa.select(messages.c.id).where(messages.c.content_id == bindparam("id")).limit(1))
+]
+
+
+def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
+    """Write a content's rows, once per transaction; returns its id.
+
+    `saved` remembers, by identity of the spooled content, what this job has written already.
+    """
+    known = saved.get(id(spooled))
+    if known is not None:
+        return known
+    parsed = spooled.parsed
+    content_id: int = tx.value(
+        _INSERT,
+        size=spooled.size,
+        digest=spooled.digest,
+        file=spooled.file,
+        created=tx.now,
+        parse_version=PARSE_VERSION,
+        envelope=parsed.envelope,
+        body=parsed.body,
+        bodystructure=parsed.bodystructure,
+        preview=parsed.preview,
+        sent=None if parsed.date is None else parsed.date[0],
+        sent_zone=0 if parsed.date is None else parsed.date[1],
+        tree=parsed.tree,
+    )
+    if spooled.data is not None:
+        tx.run(_INSERT_DATA, content_id=content_id, data=spooled.data)
+    tx.run(
+        _INSERT_TEXT, content_id=content_id, header=parsed.header_text, body=parsed.body_text
+    )
+    spooled.stored = True
+    saved[id(spooled)] = content_id
+    return content_id
+
+
+def info(tx: Tx, content_id: int) -> tuple[int, str | None]:
+    """Size in bytes and the file's path, None for content kept as a row."""
+    row = tx.one(_INFO, id=content_id)
+    if row is None:
+        raise NoContent(f"content {content_id} is missing")
+    return row[0], None if row[1] is None else tx.store.contents.path(row[1])
+
+
+def tree(tx: Tx, content_id: int) -> bytes:
+    """The packed MIME tree."""
+    packed: bytes | None = tx.value(_TREE, id=content_id)
+    if packed is None:
+        raise NoContent(f"content {content_id} is missing")
+    return packed
+
+
+def read(tx: Tx, content_id: int, start: int = 0, length: int | None = None) -> bytes:
+    """Bytes of a content. Raises NoContent when they are missing or cut off."""
+    if start == 0 and length is None:
+        data = tx.value(_DATA, id=content_id)
+    else:
+        data = tx.value(
+            _DATA_RANGE,
+            id=content_id,
+            start=start + 1,
+            length=0x7FFFFFFF if length is None else max(length, 0),
+        )
+    if data is not None:
+        return bytes(data)
+    size, path = info(tx, content_id)
+    if path is None:
+        raise NoContent(f"content {content_id} has no data")
+    wanted = size - start if length is None else min(length, size - start)
+    if wanted <= 0:
+        return b""
+    try:
+        with open(path, "rb") as f:
+            f.seek(start)
+            data = f.read(wanted)
+    except OSError as exc:
+        raise NoContent(f"content {content_id}: {exc}") from exc
+    if len(data) != wanted:
+        raise NoContent(f"content {content_id} is cut off")
+    return data
+
+
+def release(tx: Tx, content_id: int) -> None:
+    """Remove a content that nothing refers to any more."""
+    for statement in referrers:
+        if tx.value(statement, id=content_id) is not None:
+            return
+    row = tx.one(_INFO, id=content_id)
+    if row is None:
+        return
+    for statement in _DELETE:
+        tx.run(statement, id=content_id)
+    if row[1] is not None:
+        tx.unlink.append(row[1])
+
+
+def verify(tx: Tx, content_id: int, chunk: int = 1 << 20) -> str | None:
+    """Compare a content with its size and digest; a text says what is wrong."""
+    row = tx.one(_VERIFY, id=content_id)
+    if row is None:
+        return f"content {content_id} is missing"
+    size, digest, file = row
+    hashed = hashlib.sha256()
+    try:
+        if file is None:
+            data = read(tx, content_id)
+            hashed.update(data)
+            length = len(data)
+        else:
+            length = 0
+            with open(tx.store.contents.path(file), "rb") as f:
+                while data := f.read(chunk):
+                    hashed.update(data)
+                    length += len(data)
+    except (StoreError, OSError) as exc:
+        return f"content {content_id}: {exc}"
+    if length != size:
+        return f"content {content_id} has {length} bytes, its row says {size}"
+    if hashed.digest() != digest:
+        return f"content {content_id} differs from its digest"
+    return None
+
+
+_VERIFY = Statement(
+    sa.select(contents.c.size, contents.c.digest, contents.c.file).where(
+        contents.c.id == bindparam("id")
+    )
+)
+

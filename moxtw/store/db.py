@@ -1,0 +1,620 @@
+"""The database: one writer thread with group commit, a few readers, prepared statements.
+
+`Store.write` jobs queue up; the writer takes all that wait, opens one transaction, runs each
+job in a savepoint, commits once, and wakes the reactor once with all results. A Deferred
+fires only after the commit that holds its work, so that whatever is acknowledged is durable.
+`Store.read` jobs run on a snapshot in a reader thread.
+
+Statements are SQLAlchemy Core, compiled once per dialect; rows come raw from the driver. What
+differs between databases stands in the dialect classes at the end of this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import sqlalchemy as sa
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from moxtw.log import Logger
+from moxtw.store import schema
+from moxtw.store.changes import ChangeBus, SessionRegistry
+from moxtw.store.errors import DiskFull, SchemaTooNew, StoreClosed, StoreError
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+
+    from moxtw.store.content import Contents
+
+T = TypeVar("T")
+_log = Logger("store")
+
+# The writer takes on more jobs for the same commit until this much time went into a batch.
+_BATCH_SECONDS: Final = 0.05
+_BATCH_JOBS: Final = 256
+
+
+class Statement:
+    """A SQLAlchemy statement with named parameters, compiled once for each dialect."""
+
+    __slots__ = ("_clause", "_compiled")
+
+    def __init__(self, clause: sa.Executable) -> None:
+        self._clause = clause
+        self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Any]]] = {}
+
+    def compiled(
+        self, dialect: sa.engine.Dialect
+    ) -> tuple[str, tuple[str, ...] | None, dict[str, Any]]:
+        """SQL text, parameter order (None: by name) and values bound in the clause."""
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            compiled = self._clause.compile(  # type: ignore[attr-defined]
+                dialect=dialect, compile_kwargs={"render_postcompile": True}
+            )
+            order = tuple(compiled.positiontup) if compiled.positional else None
+            found = (str(compiled), order, dict(compiled.params))
+            self._compiled[dialect.name] = found
+        return found
+
+
+class Tx:
+    """A transaction in which jobs read and write.
+
+    `now` is the time at which the job began, in microseconds since the epoch.
+    """
+
+    __slots__ = (
+        "_dialect",
+        "_execute",
+        "_executemany",
+        "account_names",
+        "changed",
+        "erase",
+        "modseqs",
+        "now",
+        "queue_changed",
+        "store",
+        "unlink",
+    )
+
+    def __init__(self, store: Store, connection: Any, now: int) -> None:
+        self.store = store
+        self.now = now
+        self._dialect = store.backend.dialect
+        cursor = connection.cursor()
+        self._execute = cursor.execute
+        self._executemany = cursor.executemany
+        # modseq taken by this job, per account: all of a job's changes share one.
+        self.modseqs: dict[int, int] = {}
+        # For after the commit: accounts with the modseq reached, queue to wake, files to
+        # remove, accounts with expunged messages to erase.
+        self.changed: dict[int, int] = {}
+        self.queue_changed = False
+        self.unlink: list[str] = []
+        self.erase: set[int] = set()
+        self.account_names: dict[int, str] = {}
+
+    def cursor(self, statement: Statement, params: dict[str, Any]) -> Any:
+        """Execute, and give the driver's cursor."""
+        sql, order, bound = statement.compiled(self._dialect)
+        if order is None:
+            return self._execute(sql, {**bound, **params})
+        if len(params) == len(order):
+            return self._execute(sql, [params[name] for name in order])
+        values = {**bound, **params}
+        return self._execute(sql, [values[name] for name in order])
+
+    def all(self, statement: Statement, **params: Any) -> list[tuple[Any, ...]]:
+        """All rows."""
+        rows: list[tuple[Any, ...]] = self.cursor(statement, params).fetchall()
+        return rows
+
+    def one(self, statement: Statement, **params: Any) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        row: tuple[Any, ...] | None = self.cursor(statement, params).fetchone()
+        return row
+
+    def value(self, statement: Statement, **params: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self.cursor(statement, params).fetchone()
+        return None if row is None else row[0]
+
+    def run(self, statement: Statement, **params: Any) -> int:
+        """Execute, and say how many rows were changed."""
+        count: int = self.cursor(statement, params).rowcount
+        return count
+
+    def many(self, statement: Statement, rows: Iterable[dict[str, Any]]) -> None:
+        """Execute once for each set of parameters."""
+        sql, order, bound = statement.compiled(self._dialect)
+        if order is None:
+            self._executemany(sql, [{**bound, **row} for row in rows])
+        else:
+            self._executemany(
+                sql, [[row[name] if name in row else bound[name] for name in order] for row in rows]
+            )
+
+    def raw(self, sql: str) -> Any:
+        """Execute SQL text: for the maintenance of the database itself."""
+        return self._execute(sql)
+
+
+class Backend:
+    """What differs between databases."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect
+
+    def connect(self, *, readonly: bool) -> Any:
+        """A raw driver connection in autocommit mode."""
+        raise NotImplementedError
+
+    begin_write = "BEGIN"
+    begin_read = "BEGIN"
+
+    def translate(self, exc: BaseException) -> BaseException:
+        """An error of the driver as one of the store's, where there is one."""
+        return exc
+
+
+class SQLiteBackend(Backend):
+    """SQLite in write-ahead mode, with each commit synced to disk."""
+
+    begin_write = "BEGIN IMMEDIATE"
+
+    def connect(self, *, readonly: bool) -> Any:
+        """Open the database file; a reader can not write."""
+        connection = sqlite3.connect(
+            self.engine.url.database or ":memory:",
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+            timeout=30,
+        )
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "temp_store = MEMORY",
+            "cache_size = -32768",
+            "mmap_size = 0",
+            "wal_autocheckpoint = 4000",
+            "journal_size_limit = 67108864",
+            "query_only = ON" if readonly else "query_only = OFF",
+        ):
+            connection.execute("PRAGMA " + pragma)
+        return connection
+
+    def translate(self, exc: BaseException) -> BaseException:
+        """SQLITE_FULL becomes DiskFull."""
+        if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname in (
+            "SQLITE_FULL",
+            "SQLITE_IOERR_WRITE",
+        ):
+            return DiskFull(str(exc))
+        return exc
+
+
+class PostgreSQLBackend(Backend):
+    """PostgreSQL through psycopg, for those who outgrow one machine."""
+
+    begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+    def connect(self, *, readonly: bool) -> Any:
+        """Connect in autocommit mode; transactions are opened by name."""
+        fairy = self.engine.raw_connection()
+        connection: Any = fairy.driver_connection
+        fairy.detach()
+        connection.autocommit = True
+        return connection
+
+
+def open_backend(url: str) -> Backend:
+    """The backend for a database URL. Raises StoreError for an unknown kind."""
+    try:
+        engine = sa.create_engine(url)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as exc:
+        raise StoreError(f"database URL: {exc}") from exc
+    if engine.dialect.name == "sqlite":
+        return SQLiteBackend(engine)
+    if engine.dialect.name == "postgresql":
+        return PostgreSQLBackend(engine)
+    raise StoreError(f"database kind {engine.dialect.name!r} is not supported")
+
+
+_SCHEMA_VERSION = Statement(
+    sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
+)
+
+
+class _Job:
+    __slots__ = ("deferred", "error", "fn", "result")
+
+    def __init__(self, fn: Callable[[Tx], Any], deferred: Deferred[Any]) -> None:
+        self.fn = fn
+        self.deferred = deferred
+        self.result: Any = None
+        self.error: Failure | None = None
+
+    def fire(self) -> None:
+        if self.error is None:
+            self.deferred.callback(self.result)
+        else:
+            self.deferred.errback(self.error)
+
+
+class Store(Service):
+    """The database with its threads, the change bus and the content files.
+
+    `data_dir` is the data directory; `url` an SQLAlchemy URL, by default SQLite in that
+    directory. With ``inline=True`` (tests) jobs run at once in the calling thread.
+    """
+
+    name = "store"
+
+    def __init__(
+        self,
+        data_dir: str,
+        reactor: Any,
+        *,
+        url: str | None = None,
+        readers: int = 2,
+        inline: bool = False,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        from moxtw.store.content import Contents
+
+        self.data_dir = data_dir
+        self.reactor = reactor
+        self._url = url or "sqlite:///" + os.path.join(os.path.abspath(data_dir), "moxtw.db")
+        self._readers = readers
+        self._inline = inline
+        self.now: Callable[[], int] = now or (lambda: time.time_ns() // 1000)
+        self.changes = ChangeBus()
+        self.sessions = SessionRegistry(self._erasable)
+        self.contents: Contents = Contents(self)
+        # Junk flags for a mailbox: (account, mailbox name, special use, flags) -> flags.
+        # The service puts the accounts' configured rules in place.
+        self.junk_flags: Callable[[str, str, int, int], int] = default_junk_flags
+        self.organizational_domain: Callable[[str], str] = lambda domain: domain
+        self._write_jobs: deque[_Job] = deque()
+        self._write_ready = threading.Semaphore(0)
+        self._read_jobs: deque[_Job] = deque()
+        self._read_ready = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        self._erase_timer: DelayedCall | None = None
+        self._erase_accounts: set[int] = set()
+        self._erasing = False
+        self._writer_connection: Any = None
+
+    # -- Life cycle ------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the database, make or check its schema, and start the threads.
+
+        Blocks shortly; called before the reactor serves anything. Raises StoreError.
+        """
+        os.makedirs(self.data_dir, mode=0o750, exist_ok=True)
+        self.contents.prepare()
+        self.backend = open_backend(self._url)
+        connection = self.backend.connect(readonly=False)
+        self._prepare_schema(connection)
+        self._writer_connection = connection
+        self._stopping = False
+        if self._inline:
+            self._reader_connection = connection
+            return
+        writer = threading.Thread(
+            target=self._writer_loop, args=(connection,), name="store-writer", daemon=True
+        )
+        self._threads.append(writer)
+        for number in range(self._readers):
+            self._threads.append(
+                threading.Thread(
+                    target=self._reader_loop, name=f"store-reader-{number}", daemon=True
+                )
+            )
+        for thread in self._threads:
+            thread.start()
+
+    def startService(self) -> None:
+        """Start, opening the database if that has not been done."""
+        if self._writer_connection is None:
+            self.open()
+        super().startService()  # type: ignore[no-untyped-call]
+        # What a crash left unerased, and content files that no row came to refer to.
+        self._later_erase(None)
+        self.contents.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Finish the jobs that wait, then stop the threads."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+        if self._erase_timer is not None and self._erase_timer.active():
+            self._erase_timer.cancel()
+        self._erase_timer = None
+        self.contents.stop()
+        done: Deferred[None] = Deferred()
+        if self._inline:
+            self._writer_connection.close()
+            self._writer_connection = None
+            done.callback(None)
+            return done
+
+        def wait() -> None:
+            self._write_ready.release()
+            for _ in range(self._readers):
+                self._read_ready.release()
+            for thread in self._threads:
+                thread.join()
+            self._threads.clear()
+            self._writer_connection = None
+            self.reactor.callFromThread(done.callback, None)
+
+        threading.Thread(target=wait, name="store-stop", daemon=True).start()
+        return done
+
+    def _prepare_schema(self, connection: Any) -> None:
+        tx = Tx(self, connection, self.now())
+        inspector = sa.inspect(self.backend.engine)
+        if "meta" in inspector.get_table_names():
+            version = int(tx.value(_SCHEMA_VERSION) or 0)
+            if version > schema.VERSION:
+                raise SchemaTooNew(
+                    f"the database has schema version {version}, this program knows "
+                    f"{schema.VERSION}: use a newer version of the program"
+                )
+        with self.backend.engine.begin() as setup:
+            schema.metadata.create_all(setup)
+            if setup.execute(sa.select(schema.meta.c.key)).first() is None:
+                setup.execute(
+                    schema.meta.insert().values(key="schema_version", value=str(schema.VERSION))
+                )
+        self.backend.engine.dispose()
+
+    # -- Jobs ------------------------------------------------------------------------
+
+    def write(self, fn: Callable[[Tx], T]) -> Deferred[T]:
+        """Run `fn` in the writer; the Deferred fires after the commit that holds its work.
+
+        What `fn` raises fails the Deferred and undoes that job alone.
+        """
+        deferred: Deferred[T] = Deferred()
+        if self._stopping:
+            deferred.errback(StoreClosed("the store is stopping"))
+            return deferred
+        job = _Job(fn, deferred)
+        if self._inline:
+            self._run_batch(self._writer_connection, [job])
+            return deferred
+        self._write_jobs.append(job)
+        self._write_ready.release()
+        return deferred
+
+    def read(self, fn: Callable[[Tx], T]) -> Deferred[T]:
+        """Run `fn` in a reader, on one snapshot of the database."""
+        deferred: Deferred[T] = Deferred()
+        if self._stopping:
+            deferred.errback(StoreClosed("the store is stopping"))
+            return deferred
+        job = _Job(fn, deferred)
+        if self._inline:
+            self._run_read(self._reader_connection, job)
+            job.fire()
+            return deferred
+        self._read_jobs.append(job)
+        self._read_ready.release()
+        return deferred
+
+    def run(self, fn: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Run `fn(*args)` in a thread of the reactor's pool: disk and CPU work, no database."""
+        if self._inline:
+            from twisted.internet.defer import maybeDeferred
+
+            return maybeDeferred(fn, *args)
+        from twisted.internet.threads import deferToThreadPool
+
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), fn, *args)
+
+    def _writer_loop(self, connection: Any) -> None:
+        try:
+            while True:
+                self._write_ready.acquire()
+                batch: list[_Job] = []
+                if self._write_jobs:
+                    batch.append(self._write_jobs.popleft())
+                elif self._stopping:
+                    return
+                while self._write_jobs and len(batch) < _BATCH_JOBS:
+                    batch.append(self._write_jobs.popleft())
+                    self._write_ready.acquire(blocking=False)
+                if batch:
+                    self._run_batch(connection, batch)
+        finally:
+            connection.close()
+
+    def _run_batch(self, connection: Any, batch: list[_Job]) -> None:
+        """Run jobs in one transaction; results go to the reactor after the commit."""
+        execute = connection.cursor().execute
+        changed: dict[int, int] = {}
+        unlink: list[str] = []
+        erase: set[int] = set()
+        queue = False
+        try:
+            execute(self.backend.begin_write)
+        except Exception as exc:  # noqa: BLE001 - reported to every job of the batch
+            self._fail_batch(batch, exc)
+            return
+        single = len(batch) == 1
+        deadline = time.monotonic() + _BATCH_SECONDS
+        for index, job in enumerate(batch):
+            if index and time.monotonic() > deadline:
+                # The rest waits for the next commit.
+                self._write_jobs.extendleft(reversed(batch[index:]))
+                for _ in batch[index:]:
+                    self._write_ready.release()
+                batch = batch[:index]
+                break
+            tx = Tx(self, connection, self.now())
+            try:
+                if single:
+                    job.result = job.fn(tx)
+                else:
+                    execute("SAVEPOINT job")
+                    job.result = job.fn(tx)
+                    execute("RELEASE SAVEPOINT job")
+            except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
+                job.error = Failure(self.backend.translate(exc))
+                with contextlib.suppress(sqlite3.Error):
+                    if single:
+                        execute("ROLLBACK")
+                    else:
+                        execute("ROLLBACK TO SAVEPOINT job")
+                        execute("RELEASE SAVEPOINT job")
+                continue
+            changed.update(tx.changed)
+            unlink.extend(tx.unlink)
+            erase |= tx.erase
+            queue = queue or tx.queue_changed
+        if not (single and batch[0].error is not None):
+            try:
+                execute("COMMIT")
+            except Exception as exc:  # noqa: BLE001 - reported to every job of the batch
+                with contextlib.suppress(Exception):
+                    execute("ROLLBACK")
+                self._fail_batch([job for job in batch if job.error is None], exc)
+                batch = [job for job in batch if job.error is not None]
+                changed, unlink, queue, erase = {}, [], False, set()
+        for path in unlink:
+            self.contents.remove_file(path)
+        if self._inline:
+            self._committed(batch, changed, queue, erase)
+        else:
+            self.reactor.callFromThread(self._committed, batch, changed, queue, erase)
+
+    def _fail_batch(self, batch: list[_Job], exc: Exception) -> None:
+        failure = Failure(self.backend.translate(exc))
+        for job in batch:
+            job.error = failure
+        if self._inline:
+            self._committed(batch, {}, False, set())
+        else:
+            self.reactor.callFromThread(self._committed, batch, {}, False, set())
+
+    def _committed(
+        self, batch: list[_Job], changed: dict[int, int], queue: bool, erase: set[int]
+    ) -> None:
+        for job in batch:
+            job.fire()
+        if changed or queue:
+            self.changes.publish(changed, queue)
+        for account_id in erase:
+            self._later_erase(account_id)
+
+    def _reader_loop(self) -> None:
+        connection = self.backend.connect(readonly=True)
+        try:
+            while True:
+                self._read_ready.acquire()
+                try:
+                    job = self._read_jobs.popleft()
+                except IndexError:
+                    if self._stopping:
+                        return
+                    continue
+                self._run_read(connection, job)
+                self.reactor.callFromThread(job.fire)
+        finally:
+            connection.close()
+
+    def _run_read(self, connection: Any, job: _Job) -> None:
+        execute = connection.cursor().execute
+        try:
+            execute(self.backend.begin_read)
+            try:
+                job.result = job.fn(Tx(self, connection, self.now()))
+            finally:
+                execute("ROLLBACK")
+        except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
+            job.error = Failure(self.backend.translate(exc))
+
+    # -- Erasing what was expunged ---------------------------------------------------
+
+    def _erasable(self, account_id: int) -> None:
+        if account_id in self._erase_accounts:
+            self._later_erase(account_id)
+
+    def _later_erase(self, account_id: int | None) -> None:
+        """Erase soon: for one account, or (None) find all that have something to erase."""
+        if account_id is not None:
+            self._erase_accounts.add(account_id)
+        if not self.running or self._stopping or self._erasing:
+            return
+        if self._erase_timer is None:
+            self._erase_timer = self.reactor.callLater(0.2, self._erase, account_id is None)
+
+    def _erase(self, find: bool) -> None:
+        from moxtw.store import messages
+
+        self._erase_timer = None
+        if self._stopping:
+            return
+        self._erasing = True
+
+        async def run() -> None:
+            if find:
+                self._erase_accounts.update(await self.read(messages.accounts_to_erase))
+            for account_id in list(self._erase_accounts):
+                horizon = self.sessions.horizon(account_id)
+                while not self._stopping:
+                    left = await self.write(
+                        lambda tx, a=account_id, h=horizon: messages.erase(tx, a, h)  # type: ignore[misc]
+                    )
+                    if left != "more":
+                        break
+                if left == "done":
+                    self._erase_accounts.discard(account_id)
+
+        def ended(result: object) -> None:
+            self._erasing = False
+            if isinstance(result, Failure) and not result.check(StoreClosed):
+                _log.failure("erasing expunged messages", result)
+
+        Deferred.fromCoroutine(run()).addBoth(ended)
+
+
+def default_junk_flags(account: str, mailbox: str, special_use: int, flags: int) -> int:
+    """Flags of a message that comes into a mailbox, without configured rules for names."""
+    from moxtw.store.model import Flag, SpecialUse
+
+    if special_use & SpecialUse.JUNK:
+        return (flags | Flag.JUNK) & ~Flag.NOTJUNK
+    return flags
+
+
+def ranges(uids: Sequence[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as inclusive ranges."""
+    found: list[tuple[int, int]] = []
+    start = last = -1
+    for uid in uids:
+        if uid != last + 1:
+            if start >= 0:
+                found.append((start, last))
+            start = uid
+        last = uid
+    if start >= 0:
+        found.append((start, last))
+    return found

@@ -1,0 +1,1024 @@
+"""Messages: adding, reading, flags, copies and moves, expunge, and the changes since.
+
+Sets of UIDs are lists of inclusive ranges, ascending and not overlapping. All changes of one
+job share a modseq.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from moxtw.mail.parsed import ParsedMessage
+from moxtw.ratelimit import ip_classes
+from moxtw.store import accounts, content, mailboxes, threads
+from moxtw.store.db import Statement, Tx
+from moxtw.store.errors import NoSuchMailbox, NoSuchMessage, OverQuota, StoreError
+from moxtw.store.model import (
+    Added,
+    Changes,
+    CopyResult,
+    FlagRow,
+    Mailbox,
+    NewMessage,
+    Row,
+    SpecialUse,
+    StoreResult,
+    Want,
+)
+from moxtw.store.schema import accounts as account_table
+from moxtw.store.schema import contents, message_meta, messages, recipients
+from moxtw.store.schema import mailboxes as mailbox_table
+
+Ranges = Sequence[tuple[int, int]]
+
+SEEN: Final = 1
+JUNK: Final = 16
+NOTJUNK: Final = 32
+DELETED: Final = 64
+ALL_UIDS: Final = ((1, 0xFFFFFFFF),)
+
+_MAX_KEYWORDS: Final = 100
+
+_IN_RANGE = (
+    messages.c.mailbox_id == bindparam("mailbox"),
+    messages.c.uid >= bindparam("first"),
+    messages.c.uid <= bindparam("last"),
+)
+_LIVE = messages.c.expunged == 0
+
+# -- Adding --------------------------------------------------------------------------------
+
+_TAKE_UID = Statement(
+    mailbox_table.update()
+    .where(mailbox_table.c.id == bindparam("mailbox"), mailbox_table.c.expunged == 0)
+    .values(
+        uidnext=mailbox_table.c.uidnext + 1,
+        modseq=bindparam("m"),
+        total=mailbox_table.c.total + bindparam("d_total"),
+        deleted=mailbox_table.c.deleted + bindparam("d_deleted"),
+        unread=mailbox_table.c.unread + bindparam("d_unread"),
+        unseen=mailbox_table.c.unseen + bindparam("d_unseen"),
+        size=mailbox_table.c.size + bindparam("d_size"),
+        deleted_size=mailbox_table.c.deleted_size + bindparam("d_deleted_size"),
+    )
+    .returning(
+        mailbox_table.c.uidnext,
+        mailbox_table.c.uidvalidity,
+    )
+)
+_TARGET = Statement(
+    sa.select(
+        mailbox_table.c.name,
+        mailbox_table.c.special_use,
+        mailbox_table.c.keywords,
+    ).where(mailbox_table.c.id == bindparam("mailbox"), mailbox_table.c.expunged == 0)
+)
+_INSERT = Statement(
+    messages.insert()
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "account_id",
+                "mailbox_id",
+                "uid",
+                "modseq",
+                "create_seq",
+                "flags",
+                "keywords",
+                "size",
+                "received",
+                "save_date",
+                "content_id",
+                "thread_id",
+            )
+        }
+    )
+    .returning(messages.c.id)
+)
+_SET_THREAD = Statement(
+    messages.update().where(messages.c.id == bindparam("i")).values(thread_id=bindparam("i"))
+)
+_META_PLAIN: Final = (
+    "id",
+    "account_id",
+    "prefix",
+    "message_id",
+    "subject_base",
+    "dsn",
+    "thread_parents",
+    "thread_missing_link",
+    "thread_muted",
+    "thread_collapsed",
+    "mailbox_orig_id",
+    "received",
+)
+_META_DELIVERY: Final = (
+    "is_reject",
+    "is_forward",
+    "is_mailing_list",
+    "mailbox_destined_id",
+    "remote_ip",
+    "remote_ip_masked1",
+    "remote_ip_masked2",
+    "remote_ip_masked3",
+    "ehlo_domain",
+    "mail_from",
+    "mail_from_localpart",
+    "mail_from_domain",
+    "rcpt_to_localpart",
+    "rcpt_to_domain",
+    "msg_from_localpart",
+    "msg_from_domain",
+    "msg_from_org_domain",
+    "ehlo_validated",
+    "mail_from_validated",
+    "msg_from_validated",
+    "ehlo_validation",
+    "mail_from_validation",
+    "msg_from_validation",
+    "dkim_domains",
+    "orig_ehlo_domain",
+    "orig_dkim_domains",
+    "message_hash",
+    "received_tls_version",
+    "received_tls_cipher_suite",
+    "received_requiretls",
+)
+_INSERT_META = Statement(
+    message_meta.insert().values({name: bindparam(name) for name in _META_PLAIN})
+)
+_INSERT_META_DELIVERY = Statement(
+    message_meta.insert().values(
+        {name: bindparam(name) for name in (*_META_PLAIN, *_META_DELIVERY)}
+    )
+)
+_INSERT_RECIPIENT = Statement(
+    recipients.insert().values(
+        {
+            name: bindparam(name)
+            for name in ("account_id", "message_id", "localpart", "domain", "org_domain", "sent")
+        }
+    )
+)
+
+
+def add(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    new: NewMessage,
+    *,
+    quota: int = 0,
+    saved: dict[int, int] | None = None,
+) -> Added:
+    """Add a message to a mailbox.
+
+    `quota` is the maximum of bytes for the account, 0 for none. `saved`, a dict that the
+    caller makes for its job, lets several messages share the rows of one content. Raises
+    OverQuota, NoSuchMailbox, NoSuchAccount, StoreError for too many keywords.
+    """
+    spooled = new.content
+    parsed: ParsedMessage = spooled.parsed
+    size = len(new.prefix) + spooled.size
+    target = tx.one(_TARGET, mailbox=mailbox_id)
+    if target is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    name, special_use, known_keywords = target
+    modseq, used = accounts.use(tx, account_id, size)
+    if quota > 0 and used > quota:
+        raise OverQuota(f"{used} bytes would be used of {quota}")
+    received = tx.now if new.received is None else new.received
+    delivery = new.delivery
+    orig_id = delivery.mailbox_orig_id or mailbox_id
+    thread = threads.place(tx, account_id, parsed, orig_id, received)
+    flags = new.flags
+    if thread.muted:
+        flags |= SEEN
+    if new.junk_flags:
+        flags = tx.store.junk_flags(accounts.name_of(tx, account_id), name, special_use, flags)
+    keywords = ""
+    if new.keywords:
+        keywords = _check_keywords(new.keywords)
+        if not set(new.keywords) <= set(known_keywords.split()):
+            mailboxes.add_keywords(tx, mailboxes.get(tx, mailbox_id), set(keywords.split()))
+    seen = flags & SEEN
+    deleted = 1 if flags & DELETED else 0
+    row = tx.one(
+        _TAKE_UID,
+        mailbox=mailbox_id,
+        m=modseq,
+        d_total=1 - deleted,
+        d_deleted=deleted,
+        d_unread=0 if seen or deleted else 1,
+        d_unseen=0 if seen else 1,
+        d_size=size,
+        d_deleted_size=size if deleted else 0,
+    )
+    assert row is not None
+    uidnext, uidvalidity = row
+    uid = uidnext - 1
+    content_id = content.save(tx, spooled, {} if saved is None else saved)
+    message_id: int = tx.value(
+        _INSERT,
+        account_id=account_id,
+        mailbox_id=mailbox_id,
+        uid=uid,
+        modseq=modseq,
+        create_seq=modseq,
+        flags=flags,
+        keywords=keywords,
+        size=size,
+        received=received,
+        save_date=tx.now if new.save_date is None else new.save_date,
+        content_id=content_id,
+        thread_id=thread.thread_id,
+    )
+    if not thread.thread_id:
+        tx.run(_SET_THREAD, i=message_id)
+    plain: dict[str, Any] = {
+        "id": message_id,
+        "account_id": account_id,
+        "prefix": new.prefix,
+        "message_id": parsed.message_id or None,
+        "subject_base": parsed.subject_base,
+        "dsn": int(parsed.is_dsn),
+        "thread_parents": thread.parents,
+        "thread_missing_link": int(thread.missing_link),
+        "thread_muted": int(thread.muted),
+        "thread_collapsed": int(thread.collapsed),
+        "mailbox_orig_id": orig_id,
+        "received": received,
+    }
+    if delivery.remote_ip or delivery.mail_from or delivery.msg_from_domain or delivery.is_reject:
+        masked = ip_classes(delivery.remote_ip) if delivery.remote_ip else ("", "", "")
+        destined = delivery.mailbox_destined_id
+        plain.update(
+            is_reject=int(delivery.is_reject),
+            is_forward=int(delivery.is_forward),
+            is_mailing_list=int(delivery.is_mailing_list),
+            mailbox_destined_id=0 if destined == orig_id else destined,
+            remote_ip=delivery.remote_ip,
+            remote_ip_masked1=masked[0],
+            remote_ip_masked2=masked[1],
+            remote_ip_masked3=masked[2],
+            ehlo_domain=delivery.ehlo_domain,
+            mail_from=delivery.mail_from,
+            mail_from_localpart=delivery.mail_from_localpart,
+            mail_from_domain=delivery.mail_from_domain,
+            rcpt_to_localpart=delivery.rcpt_to_localpart,
+            rcpt_to_domain=delivery.rcpt_to_domain,
+            msg_from_localpart=delivery.msg_from_localpart,
+            msg_from_domain=delivery.msg_from_domain,
+            msg_from_org_domain=delivery.msg_from_org_domain,
+            ehlo_validated=int(delivery.ehlo_validated),
+            mail_from_validated=int(delivery.mail_from_validated),
+            msg_from_validated=int(delivery.msg_from_validated),
+            ehlo_validation=delivery.ehlo_validation,
+            mail_from_validation=delivery.mail_from_validation,
+            msg_from_validation=delivery.msg_from_validation,
+            dkim_domains=" ".join(delivery.dkim_domains),
+            orig_ehlo_domain=delivery.orig_ehlo_domain,
+            orig_dkim_domains=" ".join(delivery.orig_dkim_domains),
+            message_hash=delivery.message_hash,
+            received_tls_version=delivery.received_tls_version,
+            received_tls_cipher_suite=delivery.received_tls_cipher_suite,
+            received_requiretls=int(delivery.received_requiretls),
+        )
+        tx.run(_INSERT_META_DELIVERY, **plain)
+    else:
+        tx.run(_INSERT_META, **plain)
+    if special_use & SpecialUse.SENT:
+        _add_recipients(tx, account_id, message_id, parsed, received)
+    return Added(message_id, uid, modseq, mailbox_id, uidvalidity, size, received, flags)
+
+
+def _add_recipients(
+    tx: Tx, account_id: int, message_id: int, parsed: ParsedMessage, sent: int
+) -> None:
+    seen = set()
+    for _name, localpart, domain in [*parsed.to, *parsed.cc, *parsed.bcc][:1000]:
+        if not localpart or not domain or (localpart, domain) in seen:
+            continue
+        seen.add((localpart, domain))
+        tx.run(
+            _INSERT_RECIPIENT,
+            account_id=account_id,
+            message_id=message_id,
+            localpart=localpart,
+            domain=domain.lower(),
+            org_domain=tx.store.organizational_domain(domain.lower()),
+            sent=sent,
+        )
+
+
+def _check_keywords(keywords: Iterable[str]) -> str:
+    found = sorted({keyword.lower() for keyword in keywords})
+    if len(found) > _MAX_KEYWORDS:
+        raise StoreError("too many keywords on a message")
+    return " ".join(found)
+
+
+# -- Reading -------------------------------------------------------------------------------
+
+_UIDS = Statement(
+    sa.select(messages.c.uid)
+    .where(messages.c.mailbox_id == bindparam("mailbox"), _LIVE)
+    .order_by(messages.c.uid)
+)
+_FIRST_UNSEEN = Statement(
+    sa.select(messages.c.uid)
+    .where(
+        messages.c.mailbox_id == bindparam("mailbox"),
+        _LIVE,
+        messages.c.flags.op("&")(SEEN) == 0,
+    )
+    .order_by(messages.c.uid)
+    .limit(1)
+)
+_FLAGS = Statement(
+    sa.select(messages.c.uid, messages.c.flags, messages.c.keywords, messages.c.modseq)
+    .where(*_IN_RANGE, _LIVE)
+    .order_by(messages.c.uid)
+)
+_CHANGED = Statement(
+    sa.select(
+        messages.c.uid,
+        messages.c.flags,
+        messages.c.keywords,
+        messages.c.modseq,
+        messages.c.expunged,
+    )
+    .where(messages.c.mailbox_id == bindparam("mailbox"), messages.c.modseq > bindparam("m"))
+    .order_by(messages.c.uid)
+)
+_STATE = Statement(
+    sa.select(
+        mailbox_table.c.modseq,
+        mailbox_table.c.uidnext,
+        mailbox_table.c.keywords,
+        mailbox_table.c.expunged,
+    ).where(mailbox_table.c.id == bindparam("mailbox"))
+)
+_VANISHED = Statement(
+    sa.select(messages.c.uid)
+    .where(*_IN_RANGE, messages.c.expunged != 0, messages.c.modseq > bindparam("m"))
+    .order_by(messages.c.uid)
+)
+
+
+def view(tx: Tx, mailbox_id: int) -> tuple[Mailbox, array[int]]:
+    """A mailbox and its UIDs, ascending: what a session that selects it starts from."""
+    mailbox = mailboxes.get(tx, mailbox_id)
+    return mailbox, array("I", [row[0] for row in tx.all(_UIDS, mailbox=mailbox_id)])
+
+
+def first_unseen(tx: Tx, mailbox_id: int) -> int | None:
+    """The lowest UID without Seen."""
+    uid: int | None = tx.value(_FIRST_UNSEEN, mailbox=mailbox_id)
+    return uid
+
+
+def flags(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[FlagRow]:
+    """UID, flags, keywords and modseq of live messages, ascending."""
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FLAGS, mailbox=mailbox_id, first=first, last=last)
+    return [FlagRow._make(row) for row in found]
+
+
+_ROW_COLUMNS: Final[tuple[tuple[Want | None, Any], ...]] = (
+    (None, messages.c.uid),
+    (None, messages.c.id),
+    (Want.FLAGS, messages.c.flags),
+    (Want.FLAGS, messages.c.keywords),
+    (Want.SIZE, messages.c.size),
+    (Want.DATE, messages.c.received),
+    (Want.SAVEDATE, messages.c.save_date),
+    (Want.MODSEQ, messages.c.modseq),
+    (Want.ENVELOPE, contents.c.envelope),
+    (Want.BODY, contents.c.body),
+    (Want.BODYSTRUCTURE, contents.c.bodystructure),
+    (Want.PREVIEW, contents.c.preview),
+    (Want.TREE, contents.c.tree),
+    (Want.PREFIX, message_meta.c.prefix),
+    (Want.CONTENT, messages.c.content_id),
+    (Want.THREAD, messages.c.thread_id),
+)
+_rows_statements: dict[tuple[int, bool], Statement] = {}
+
+
+def _rows_statement(want: int, expunged: bool) -> Statement:
+    known = _rows_statements.get((want, expunged))
+    if known is None:
+        columns = [
+            column if bit is None or want & bit else sa.null().label(f"no{index}")
+            for index, (bit, column) in enumerate(_ROW_COLUMNS)
+        ]
+        source: Any = messages
+        if want & (Want.ENVELOPE | Want.BODY | Want.BODYSTRUCTURE | Want.PREVIEW | Want.TREE):
+            source = source.join(contents, contents.c.id == messages.c.content_id)
+        if want & Want.PREFIX:
+            source = source.join(message_meta, message_meta.c.id == messages.c.id)
+        condition = messages.c.content_id.is_not(None) if expunged else _LIVE
+        known = _rows_statements[want, expunged] = Statement(
+            sa.select(*columns)
+            .select_from(source)
+            .where(*_IN_RANGE, condition)
+            .order_by(messages.c.uid)
+        )
+    return known
+
+
+def rows(
+    tx: Tx, mailbox_id: int, uid_ranges: Ranges, want: int, *, expunged: bool = False
+) -> list[Row]:
+    """Messages with the wanted columns, ascending by UID.
+
+    With `expunged`, also messages that were expunged and not yet erased. Meant for some
+    hundred messages at a time.
+    """
+    statement = _rows_statement(int(want), expunged)
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(statement, mailbox=mailbox_id, first=first, last=last)
+    return [Row._make(row) for row in found]
+
+
+_SOURCE = Statement(
+    sa.select(messages.c.content_id, message_meta.c.prefix)
+    .select_from(messages.join(message_meta, message_meta.c.id == messages.c.id))
+    .where(messages.c.id == bindparam("i"))
+)
+
+
+def source(tx: Tx, message_id: int) -> tuple[int, bytes]:
+    """Content id and prefix of a message. Raises NoSuchMessage when it is erased."""
+    row = tx.one(_SOURCE, i=message_id)
+    if row is None or row[0] is None:
+        raise NoSuchMessage(str(message_id))
+    return row[0], row[1]
+
+
+def read(tx: Tx, message_id: int, start: int = 0, length: int | None = None) -> bytes:
+    """Bytes of a whole message: its prefix, then its content; `start` 0 is the prefix."""
+    content_id, prefix = source(tx, message_id)
+    return read_parts(tx, content_id, prefix, start, length)
+
+
+def read_parts(
+    tx: Tx, content_id: int, prefix: bytes, start: int = 0, length: int | None = None
+) -> bytes:
+    """As `read`, for a content and prefix that are known already."""
+    size = len(prefix)
+    if start >= size:
+        return content.read(tx, content_id, start - size, length)
+    if length is None:
+        return prefix[start:] + content.read(tx, content_id)
+    head = prefix[start : start + length]
+    if len(head) == length:
+        return head
+    return head + content.read(tx, content_id, 0, length - len(head))
+
+
+def changes_since(tx: Tx, mailbox_id: int, modseq: int) -> Changes:
+    """What changed in a mailbox after `modseq`.
+
+    `gone` says that the mailbox has been deleted. New messages are the changed ones with UIDs
+    from the UIDNEXT that the caller knew.
+    """
+    state = tx.one(_STATE, mailbox=mailbox_id)
+    if state is None:
+        return Changes(modseq, 0, [], [], (), True)
+    changed: list[FlagRow] = []
+    vanished: list[int] = []
+    reached = max(modseq, state[0])
+    for row in tx.all(_CHANGED, mailbox=mailbox_id, m=modseq):
+        if row[4]:
+            vanished.append(row[0])
+        else:
+            changed.append(FlagRow(*row[:4]))
+        reached = max(reached, row[3])
+    return Changes(
+        reached, state[1], changed, vanished, tuple(state[2].split()), bool(state[3])
+    )
+
+
+def vanished_since(tx: Tx, mailbox_id: int, modseq: int, uid_ranges: Ranges) -> list[int]:
+    """UIDs in the ranges that were expunged after `modseq`."""
+    found: list[int] = []
+    for first, last in uid_ranges:
+        gone = tx.all(_VANISHED, mailbox=mailbox_id, first=first, last=last, m=modseq)
+        found += [row[0] for row in gone]
+    return found
+
+
+# -- Flags ---------------------------------------------------------------------------------
+
+_FOR_STORE = Statement(
+    sa.select(
+        messages.c.uid,
+        messages.c.flags,
+        messages.c.keywords,
+        messages.c.modseq,
+        messages.c.id,
+        messages.c.size,
+    )
+    .where(*_IN_RANGE, _LIVE)
+    .order_by(messages.c.uid)
+)
+_SET_FLAGS = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(flags=bindparam("f"), keywords=bindparam("k"), modseq=bindparam("m"))
+)
+
+
+def store_flags(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges,
+    op: str,
+    change: int,
+    keywords: Iterable[str] = (),
+    unchanged_since: int | None = None,
+) -> StoreResult:
+    """Add (``+``), remove (``-``) or set (``=``) flags and keywords.
+
+    Messages with a modseq above `unchanged_since` are left alone and named as failed; so are
+    those that a silent ``=`` would not change, without a new modseq. Raises NoSuchMailbox.
+    """
+    mailbox = mailboxes.get(tx, mailbox_id)
+    words = set(_check_keywords(keywords).split())
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
+    changed: list[FlagRow] = []
+    unchanged: list[FlagRow] = []
+    failed: list[int] = []
+    updates: list[dict[str, Any]] = []
+    counts = [0, 0, 0, 0, 0]
+    modseq = 0
+    for uid, old, old_words, row_modseq, row_id, size in found:
+        if unchanged_since is not None and row_modseq > unchanged_since:
+            failed.append(uid)
+            continue
+        if op == "+":
+            new = old | change
+            new_words = (
+                old_words if not words else " ".join(sorted(words.union(old_words.split())))
+            )
+        elif op == "-":
+            new = old & ~change
+            new_words = (
+                " ".join(sorted(set(old_words.split()) - words))
+                if words and old_words
+                else old_words
+            )
+        else:
+            new = change
+            new_words = " ".join(sorted(words))
+        if new == old and new_words == old_words:
+            unchanged.append(FlagRow(uid, old, old_words, row_modseq))
+            continue
+        if not modseq:
+            modseq = accounts.modseq(tx, account_id)
+        updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
+        changed.append(FlagRow(uid, new, new_words, modseq))
+        if (new ^ old) & (SEEN | DELETED):
+            _count_flags(counts, old, -1, size)
+            _count_flags(counts, new, 1, size)
+    new_keywords = False
+    if updates:
+        tx.many(_SET_FLAGS, updates)
+        mailboxes.count(
+            tx,
+            mailbox_id,
+            modseq,
+            total=counts[0],
+            deleted=counts[1],
+            unread=counts[2],
+            unseen=counts[3],
+            deleted_size=counts[4],
+        )
+        if words and op != "-":
+            new_keywords = mailboxes.add_keywords(tx, mailbox, words)
+    return StoreResult(modseq or mailbox.modseq, changed, unchanged, failed, new_keywords)
+
+
+def _count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
+    if bits & DELETED:
+        counts[1] += sign
+        counts[4] += sign * size
+    else:
+        counts[0] += sign
+        if not bits & SEEN:
+            counts[2] += sign
+    if not bits & SEEN:
+        counts[3] += sign
+
+
+# -- Copy, move, expunge -------------------------------------------------------------------
+
+_FOR_COPY = Statement(
+    sa.select(
+        messages.c.id,
+        messages.c.uid,
+        messages.c.flags,
+        messages.c.keywords,
+        messages.c.size,
+        messages.c.received,
+        messages.c.content_id,
+        messages.c.thread_id,
+        messages.c.create_seq,
+    )
+    .where(*_IN_RANGE, _LIVE)
+    .order_by(messages.c.uid)
+)
+_TAKE_UIDS = Statement(
+    mailbox_table.update()
+    .where(mailbox_table.c.id == bindparam("mailbox"), mailbox_table.c.expunged == 0)
+    .values(uidnext=mailbox_table.c.uidnext + bindparam("count"))
+    .returning(mailbox_table.c.uidnext - bindparam("count2"))
+)
+_META_COPIED: Final = [
+    column.name
+    for column in message_meta.columns
+    if column.name not in ("id", "trained_junk", "is_reject", "mailbox_destined_id")
+]
+_COPY_META = Statement(
+    message_meta.insert().from_select(
+        ["id", *_META_COPIED],
+        sa.select(
+            sa.cast(bindparam("new"), message_meta.c.id.type),
+            *[message_meta.c[name] for name in _META_COPIED],
+        ).where(message_meta.c.id == bindparam("old")),
+    )
+)
+_COPY_RECIPIENTS = Statement(
+    recipients.insert().from_select(
+        ["account_id", "message_id", "localpart", "domain", "org_domain", "sent"],
+        sa.select(
+            recipients.c.account_id,
+            sa.cast(bindparam("new"), recipients.c.message_id.type),
+            recipients.c.localpart,
+            recipients.c.domain,
+            recipients.c.org_domain,
+            recipients.c.sent,
+        ).where(recipients.c.message_id == bindparam("old")),
+    )
+)
+_RELOCATE = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(
+        mailbox_id=bindparam("dest"),
+        uid=bindparam("u"),
+        modseq=bindparam("m"),
+        create_seq=bindparam("m"),
+        flags=bindparam("f"),
+        save_date=bindparam("now"),
+    )
+)
+_INSERT_STUB = Statement(
+    messages.insert().values(
+        {
+            name: bindparam(name)
+            for name in (
+                "account_id",
+                "mailbox_id",
+                "uid",
+                "modseq",
+                "create_seq",
+                "expunged",
+                "flags",
+                "keywords",
+                "size",
+                "received",
+                "content_id",
+                "thread_id",
+            )
+        }
+    ).returning(messages.c.id)
+)
+_MARK_EXPUNGED = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(expunged=1, modseq=bindparam("m"))
+)
+_MARK_ALL_EXPUNGED = Statement(
+    messages.update()
+    .where(messages.c.mailbox_id == bindparam("mailbox"), _LIVE)
+    .values(expunged=1, modseq=bindparam("m"))
+)
+_REJECTED = Statement(
+    sa.select(message_meta.c.is_reject, message_meta.c.mailbox_destined_id).where(
+        message_meta.c.id == bindparam("i")
+    )
+)
+_UNREJECT = Statement(
+    message_meta.update()
+    .where(message_meta.c.id == bindparam("i"))
+    .values(is_reject=0, mailbox_destined_id=0, mailbox_orig_id=bindparam("orig"))
+)
+
+
+def _select_for_copy(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FOR_COPY, mailbox=mailbox_id, first=first, last=last)
+    return found
+
+
+def copy(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges,
+    dest_id: int,
+    quota: int = 0,
+) -> CopyResult:
+    """Copy messages to another mailbox; no content is copied.
+
+    All or none. Raises NoSuchMailbox, OverQuota.
+    """
+    dest = mailboxes.get(tx, dest_id)
+    found = _select_for_copy(tx, mailbox_id, uid_ranges)
+    if not found:
+        return CopyResult(dest.uidvalidity, [], [], dest.modseq)
+    total = sum(row[4] for row in found)
+    modseq, used = accounts.use(tx, account_id, total)
+    if quota > 0 and used > quota:
+        raise OverQuota(f"{used} bytes would be used of {quota}")
+    first = _take_uids(tx, dest_id, len(found))
+    account = accounts.name_of(tx, account_id)
+    counts = [0, 0, 0, 0, 0]
+    words: set[str] = set()
+    dest_uids = list(range(first, first + len(found)))
+    for uid, row in zip(dest_uids, found, strict=True):
+        old_id, _uid, bits, keywords, size, received, content_id, thread_id, _create = row
+        bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
+        new_id = tx.value(
+            _INSERT,
+            account_id=account_id,
+            mailbox_id=dest_id,
+            uid=uid,
+            modseq=modseq,
+            create_seq=modseq,
+            flags=bits,
+            keywords=keywords,
+            size=size,
+            received=received,
+            save_date=tx.now,
+            content_id=content_id,
+            thread_id=thread_id,
+        )
+        tx.run(_COPY_META, new=new_id, old=old_id)
+        tx.run(_COPY_RECIPIENTS, new=new_id, old=old_id)
+        _count_flags(counts, bits, 1, size)
+        words.update(keywords.split())
+    mailboxes.count(
+        tx,
+        dest_id,
+        modseq,
+        total=counts[0],
+        deleted=counts[1],
+        unread=counts[2],
+        unseen=counts[3],
+        size=total,
+        deleted_size=counts[4],
+    )
+    if words:
+        mailboxes.add_keywords(tx, dest, words)
+    return CopyResult(dest.uidvalidity, [row[1] for row in found], dest_uids, modseq)
+
+
+def _take_uids(tx: Tx, mailbox_id: int, count: int) -> int:
+    first: int | None = tx.value(_TAKE_UIDS, mailbox=mailbox_id, count=count, count2=count)
+    if first is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    if first + count > 0xFFFFFFFF:
+        raise StoreError("the mailbox has no UIDs left")
+    return first
+
+
+def move(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges,
+    dest_id: int,
+    *,
+    adapt: bool = True,
+) -> CopyResult:
+    """Move messages to another mailbox of the account.
+
+    A message keeps its id; an expunged row takes its old mailbox and UID, through which
+    sessions that have not noticed can still read it. With `adapt`, junk flags follow the
+    mailbox. Raises NoSuchMailbox.
+    """
+    dest = mailboxes.get(tx, dest_id)
+    if dest_id == mailbox_id:
+        raise StoreError("source and destination are the same mailbox")
+    found = _select_for_copy(tx, mailbox_id, uid_ranges)
+    if not found:
+        return CopyResult(dest.uidvalidity, [], [], dest.modseq)
+    modseq = accounts.modseq(tx, account_id)
+    first = _take_uids(tx, dest_id, len(found))
+    account = accounts.name_of(tx, account_id)
+    source_counts = [0, 0, 0, 0, 0]
+    dest_counts = [0, 0, 0, 0, 0]
+    total = 0
+    words: set[str] = set()
+    dest_uids = list(range(first, first + len(found)))
+    for uid, row in zip(dest_uids, found, strict=True):
+        row_id, old_uid, old_bits, keywords, size, received, content_id, thread_id, create = row
+        bits = old_bits
+        if adapt:
+            reject = tx.one(_REJECTED, i=row_id)
+            if reject is not None and reject[0]:
+                # Out of the rejects mailbox: what was refused is wanted after all.
+                tx.run(_UNREJECT, i=row_id, orig=reject[1] or dest_id)
+                bits &= ~SEEN
+            bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
+        tx.run(_RELOCATE, i=row_id, dest=dest_id, u=uid, m=modseq, f=bits, now=tx.now)
+        stub_id = tx.value(
+            _INSERT_STUB,
+            account_id=account_id,
+            mailbox_id=mailbox_id,
+            uid=old_uid,
+            modseq=modseq,
+            create_seq=create,
+            expunged=2,
+            flags=old_bits,
+            keywords=keywords,
+            size=size,
+            received=received,
+            content_id=content_id,
+            thread_id=thread_id,
+        )
+        tx.run(_COPY_META, new=stub_id, old=row_id)
+        _count_flags(source_counts, old_bits, -1, size)
+        _count_flags(dest_counts, bits, 1, size)
+        total += size
+        words.update(keywords.split())
+    for box, counts, size in ((mailbox_id, source_counts, -total), (dest_id, dest_counts, total)):
+        mailboxes.count(
+            tx,
+            box,
+            modseq,
+            total=counts[0],
+            deleted=counts[1],
+            unread=counts[2],
+            unseen=counts[3],
+            size=size,
+            deleted_size=counts[4],
+        )
+    if words:
+        mailboxes.add_keywords(tx, dest, words)
+    tx.erase.add(account_id)
+    return CopyResult(dest.uidvalidity, [row[1] for row in found], dest_uids, modseq)
+
+
+def expunge(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges = ALL_UIDS,
+    *,
+    only_deleted: bool = True,
+) -> tuple[int, list[int]]:
+    """Expunge messages (those flagged Deleted, or all); returns the modseq and their UIDs.
+
+    The modseq is the mailbox's present one when there was nothing to expunge.
+    """
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
+    if only_deleted:
+        found = [row for row in found if row[1] & DELETED]
+    if not found:
+        state = tx.one(_STATE, mailbox=mailbox_id)
+        return (0 if state is None else state[0]), []
+    modseq = accounts.modseq(tx, account_id)
+    counts = [0, 0, 0, 0, 0]
+    total = 0
+    for _uid, bits, _words, _modseq, _id, size in found:
+        _count_flags(counts, bits, -1, size)
+        total += size
+    tx.many(_MARK_EXPUNGED, [{"i": row[4], "m": modseq} for row in found])
+    mailboxes.count(
+        tx,
+        mailbox_id,
+        modseq,
+        total=counts[0],
+        deleted=counts[1],
+        unread=counts[2],
+        unseen=counts[3],
+        size=-total,
+        deleted_size=counts[4],
+    )
+    tx.erase.add(account_id)
+    return modseq, [row[0] for row in found]
+
+
+def expunge_mailbox(tx: Tx, account_id: int, mailbox_id: int) -> None:
+    """Expunge all messages of a mailbox that is about to be deleted."""
+    tx.run(_MARK_ALL_EXPUNGED, mailbox=mailbox_id, m=accounts.modseq(tx, account_id))
+    tx.erase.add(account_id)
+
+
+# -- Single messages by id -----------------------------------------------------------------
+
+_PLACE = Statement(
+    sa.select(messages.c.mailbox_id, messages.c.uid).where(
+        messages.c.id == bindparam("i"), messages.c.account_id == bindparam("a"), _LIVE
+    )
+)
+
+
+def place_of(tx: Tx, account_id: int, message_id: int) -> tuple[int, int]:
+    """Mailbox id and UID of a live message of the account. Raises NoSuchMessage."""
+    row = tx.one(_PLACE, i=message_id, a=account_id)
+    if row is None:
+        raise NoSuchMessage(str(message_id))
+    return row[0], row[1]
+
+
+# -- Erasing -------------------------------------------------------------------------------
+
+_TO_ERASE = Statement(
+    sa.select(
+        messages.c.id,
+        messages.c.content_id,
+        messages.c.size,
+        messages.c.expunged,
+        messages.c.modseq,
+    )
+    .where(
+        messages.c.account_id == bindparam("a"),
+        messages.c.expunged > 0,
+        messages.c.content_id.is_not(None),
+    )
+    .order_by(messages.c.modseq)
+    .limit(bindparam("n"))
+)
+_ERASED = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(content_id=None, size=0, flags=0, keywords="", received=0, save_date=None)
+)
+_DELETE_META = Statement(message_meta.delete().where(message_meta.c.id == bindparam("i")))
+_DELETE_RECIPIENTS = Statement(
+    recipients.delete().where(recipients.c.message_id == bindparam("i"))
+)
+_ACCOUNTS_TO_ERASE = Statement(
+    sa.select(messages.c.account_id)
+    .where(messages.c.expunged > 0, messages.c.content_id.is_not(None))
+    .distinct()
+)
+_ERASE_STEP: Final = 200
+
+
+def accounts_to_erase(tx: Tx) -> list[int]:
+    """Accounts with expunged messages whose content is still there."""
+    return [row[0] for row in tx.all(_ACCOUNTS_TO_ERASE)]
+
+
+def erase(tx: Tx, account_id: int, horizon: int | None) -> str:
+    """Erase the content of some expunged messages, up to the modseq `horizon` (None: all).
+
+    Returns "more" when there is more to do, "wait" when sessions still need the rest, "done".
+    """
+    found = tx.all(_TO_ERASE, a=account_id, n=_ERASE_STEP)
+    freed = 0
+    content_ids: set[int] = set()
+    for row_id, content_id, size, expunged, modseq in found:
+        if horizon is not None and modseq > horizon:
+            break
+        if expunged == 1:
+            freed += size
+        tx.run(_ERASED, i=row_id)
+        tx.run(_DELETE_META, i=row_id)
+        tx.run(_DELETE_RECIPIENTS, i=row_id)
+        content_ids.add(content_id)
+    for content_id in content_ids:
+        content.release(tx, content_id)
+    if freed:
+        tx.run(_FREE, a=account_id, size=freed)
+    if not content_ids:
+        return "wait" if found else "done"
+    return "more"
+
+
+_FREE = Statement(
+    account_table.update()
+    .where(account_table.c.id == bindparam("a"))
+    .values(disk_usage=account_table.c.disk_usage - bindparam("size"))
+)

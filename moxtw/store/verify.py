@@ -1,0 +1,308 @@
+"""Consistency of what is stored: the account part of ``verifydata``, and for tests.
+
+Each check says in plain words what is wrong; at most `MAX_PER_KIND` of a kind are listed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from moxtw.store import accounts, content
+from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.schema import accounts as account_table
+from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
+from moxtw.store.schema import mailboxes as mailbox_table
+
+MAX_PER_KIND: Final = 20
+
+_ACCOUNT = Statement(
+    sa.select(
+        account_table.c.modseq, account_table.c.next_uidvalidity, account_table.c.disk_usage
+    ).where(account_table.c.id == bindparam("a"))
+)
+_MAILBOXES = Statement(
+    sa.select(
+        *(
+            mailbox_table.c[name]
+            for name in (
+                "id",
+                "name",
+                "parent_id",
+                "uidvalidity",
+                "uidnext",
+                "create_seq",
+                "modseq",
+                "expunged",
+                "total",
+                "deleted",
+                "unread",
+                "unseen",
+                "size",
+                "deleted_size",
+                "keywords",
+            )
+        )
+    ).where(mailbox_table.c.account_id == bindparam("a"))
+)
+_MESSAGES = Statement(
+    sa.select(
+        *(
+            messages.c[name]
+            for name in (
+                "id",
+                "mailbox_id",
+                "uid",
+                "modseq",
+                "create_seq",
+                "expunged",
+                "flags",
+                "keywords",
+                "size",
+                "content_id",
+                "thread_id",
+            )
+        ),
+        sa.func.length(message_meta.c.prefix),
+        contents.c.size,
+        message_meta.c.thread_parents,
+        contents.c.file,
+    )
+    .select_from(
+        messages.outerjoin(message_meta, message_meta.c.id == messages.c.id).outerjoin(
+            contents, contents.c.id == messages.c.content_id
+        )
+    )
+    .where(messages.c.account_id == bindparam("a"), messages.c.id > bindparam("after"))
+    .order_by(messages.c.id)
+    .limit(1000)
+)
+_CONTENTS = Statement(
+    sa.select(
+        contents.c.id,
+        contents.c.size,
+        contents.c.file,
+        sa.func.length(content_data.c.data),
+        sa.func.length(content_text.c.header),
+    )
+    .select_from(
+        contents.outerjoin(content_data, content_data.c.content_id == contents.c.id).outerjoin(
+            content_text, content_text.c.content_id == contents.c.id
+        )
+    )
+    .where(contents.c.id > bindparam("after"))
+    .order_by(contents.c.id)
+    .limit(1000)
+)
+
+
+class _Errors:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._counts: dict[str, int] = {}
+
+    def add(self, kind: str, text: str) -> None:
+        seen = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if seen <= MAX_PER_KIND:
+            self.texts.append(text)
+        elif seen == MAX_PER_KIND + 1:
+            self.texts.append(f"further errors of this kind are left out: {kind}")
+
+
+async def verify_account(store: Store, name: str) -> list[str]:
+    """Check an account's rows; returns what is wrong, empty if nothing is.
+
+    Everything is read on one snapshot, so it may run while the server works.
+    """
+    return await store.read(lambda tx: _verify_account(tx, name))
+
+
+async def verify_contents(store: Store, *, digests: bool = True) -> list[str]:
+    """Check all contents: rows, files, sizes and (unless left out) digests."""
+    return await store.read(lambda tx: _verify_contents(tx, digests))
+
+
+async def verify_all(store: Store, *, digests: bool = True) -> list[str]:
+    """Check every account and all contents."""
+    found: list[str] = []
+    for name in await store.read(accounts.all_names):
+        found += [f"account {name}: {text}" for text in await verify_account(store, name)]
+    return found + await verify_contents(store, digests=digests)
+
+
+def _verify_account(tx: Tx, name: str) -> list[str]:
+    errors = _Errors()
+    account = accounts.get(tx, name)
+    row = tx.one(_ACCOUNT, a=account.id)
+    assert row is not None
+    top_modseq, next_uidvalidity, disk_usage = row
+    boxes: dict[int, dict[str, Any]] = {}
+    live_names: dict[str, int] = {}
+    for box_row in tx.all(_MAILBOXES, a=account.id):
+        box = dict(
+            zip(
+                (
+                    "id",
+                    "name",
+                    "parent_id",
+                    "uidvalidity",
+                    "uidnext",
+                    "create_seq",
+                    "modseq",
+                    "expunged",
+                    "total",
+                    "deleted",
+                    "unread",
+                    "unseen",
+                    "size",
+                    "deleted_size",
+                    "keywords",
+                ),
+                box_row,
+                strict=True,
+            )
+        )
+        box["counted"] = [0, 0, 0, 0, 0, 0]
+        box["highest"] = 0
+        boxes[box["id"]] = box
+        label = f"mailbox {box['name']!r} ({box['id']})"
+        if not 0 < box["create_seq"] <= box["modseq"] <= top_modseq:
+            errors.add("mailbox modseq", f"{label}: bad create_seq or modseq")
+        if box["uidvalidity"] >= next_uidvalidity:
+            errors.add("uidvalidity", f"{label}: uidvalidity not below the next one")
+        if not box["expunged"]:
+            if box["name"] in live_names:
+                errors.add("mailbox name", f"{label}: name is not unique")
+            live_names[box["name"]] = box["id"]
+    for box in boxes.values():
+        if box["expunged"]:
+            continue
+        parent = box["name"].rpartition("/")[0]
+        expected = live_names.get(parent, -1) if parent else 0
+        if box["parent_id"] != expected:
+            errors.add("parent", f"mailbox {box['name']!r}: parent does not fit the name")
+    counted_usage = 0
+    parents: dict[int, tuple[int, ...]] = {}
+    after = 0
+    while rows := tx.all(_MESSAGES, a=account.id, after=after):
+        for row in rows:
+            counted_usage += _verify_message(row, boxes, top_modseq, parents, errors)
+        after = rows[-1][0]
+    for message_id, chain in parents.items():
+        if message_id in chain:
+            errors.add("thread", f"message {message_id} is its own ancestor")
+        elif chain and chain[0] in parents and len(chain) < 500:
+            rest = parents[chain[0]]
+            if chain[1:] != rest[: len(chain) - 1] or len(rest) != len(chain) - 1:
+                errors.add("thread", f"message {message_id}: ancestors differ from its parent's")
+    for box in boxes.values():
+        if box["expunged"]:
+            continue
+        kept = [
+            box[key] for key in ("total", "deleted", "unread", "unseen", "size", "deleted_size")
+        ]
+        if kept != box["counted"]:
+            errors.add(
+                "counts", f"mailbox {box['name']!r}: counts {kept}, counted {box['counted']}"
+            )
+        if box["highest"] > box["modseq"]:
+            errors.add("mailbox modseq", f"mailbox {box['name']!r}: modseq below a message's")
+    if counted_usage != disk_usage:
+        errors.add("disk usage", f"disk usage {disk_usage}, counted {counted_usage}")
+    return errors.texts
+
+
+def _verify_message(
+    row: tuple[Any, ...],
+    boxes: dict[int, dict[str, Any]],
+    top_modseq: int,
+    parents: dict[int, tuple[int, ...]],
+    errors: _Errors,
+) -> int:
+    """Check a message's row; returns what it adds to the disk usage."""
+    message_id, box_id, uid, modseq, create, expunged, flags, keywords = row[:8]
+    size: int = row[8]
+    content_id, thread_id, prefix_size, content_size, chain, _file = row[9:]
+    label = f"message {message_id}"
+    box = boxes.get(box_id)
+    if box is None:
+        errors.add("mailbox of message", f"{label}: mailbox {box_id} is missing")
+        return 0
+    if not 0 < create <= modseq <= top_modseq:
+        errors.add("message modseq", f"{label}: bad create_seq or modseq")
+    if thread_id == 0:
+        errors.add("thread", f"{label}: no thread")
+    if uid >= box["uidnext"] or uid < 1:
+        errors.add("uid", f"{label}: uid {uid} not below uidnext {box['uidnext']}")
+    box["highest"] = max(box["highest"], modseq)
+    if expunged:
+        return size if content_id is not None and expunged == 1 else 0
+    if box["expunged"]:
+        errors.add("mailbox of message", f"{label}: live in a deleted mailbox")
+    if content_size is None or prefix_size is None:
+        errors.add("content", f"{label}: content or prefix is missing")
+        return size
+    if size != content_size + prefix_size:
+        errors.add(
+            "size", f"{label}: size {size}, prefix {prefix_size} and content {content_size}"
+        )
+    if not set(keywords.split()) <= set(box["keywords"].split()):
+        errors.add("keywords", f"{label}: keywords are not in the mailbox's list")
+    parents[message_id] = tuple(int(each) for each in chain.split())
+    counted = box["counted"]
+    deleted, unseen = bool(flags & 64), not flags & 1
+    counted[1 if deleted else 0] += 1
+    counted[2] += unseen and not deleted
+    counted[3] += unseen
+    counted[4] += size
+    counted[5] += size if deleted else 0
+    return size
+
+
+def _verify_contents(tx: Tx, digests: bool) -> list[str]:
+    errors = _Errors()
+    after = 0
+    files: set[str] = set()
+    while rows := tx.all(_CONTENTS, after=after):
+        for content_id, size, file, data_size, text_size in rows:
+            label = f"content {content_id}"
+            if text_size is None:
+                errors.add("text", f"{label}: search text is missing")
+            if file is None:
+                if data_size != size:
+                    errors.add("size", f"{label}: {data_size} bytes, its row says {size}")
+            else:
+                files.add(file)
+                try:
+                    actual = os.stat(tx.store.contents.path(file)).st_size
+                except OSError as exc:
+                    errors.add("file", f"{label}: {exc}")
+                    continue
+                if actual != size:
+                    errors.add("size", f"{label}: {actual} bytes, its row says {size}")
+            if all(tx.value(statement, id=content_id) is None for statement in content.referrers):
+                errors.add("unused", f"{label}: nothing refers to it")
+            if digests:
+                problem = content.verify(tx, content_id)
+                if problem is not None:
+                    errors.add("digest", problem)
+        after = rows[-1][0]
+    return errors.texts
+
+
+def stray_files(tx: Tx) -> list[str]:
+    """Names of content files that no row refers to (files being received among them)."""
+    found = []
+    known = {row[0] for row in tx.all(_FILES)}
+    directory = tx.store.contents.directory
+    for entry in sorted(os.listdir(directory)):
+        for file in sorted(os.listdir(os.path.join(directory, entry))):
+            if f"{entry}/{file}" not in known:
+                found.append(f"{entry}/{file}")
+    return found
+
+
+_FILES = Statement(sa.select(contents.c.file).where(contents.c.file.is_not(None)))

@@ -1,0 +1,392 @@
+"""Messages in mailboxes: adding, flags, copy, move, expunge, erase, changes."""
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from moxtw.store import accounts, content, mailboxes, messages, search, verify
+from moxtw.store.errors import (
+    MailboxExists,
+    MailboxHasChildren,
+    NoSuchMailbox,
+    NoSuchMessage,
+    OverQuota,
+    StoreError,
+)
+from moxtw.store.model import Delivery, Flag, SpecialUse, Want
+from tests.support.store import job, make_account, make_store, message, now
+
+BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef" * 8192
+
+
+class StoreCase(SynchronousTestCase):
+    def setUp(self):
+        self.store = make_store(self)
+        self.clock = self.store.reactor
+        self.account = make_account(self.store)
+        self.inbox = job(self.store, mailboxes.named, self.account.id, "Inbox")
+        self.addCleanup(self.check)
+
+    def check(self):
+        # Cleanups run in reverse order, so the store is still open.
+        self.assertEqual(now(Deferred.fromCoroutine(verify.verify_all(self.store))), [])
+
+    def add(self, data=b"Subject: hi\r\n\r\nbody\r\n", box=None, **fields):
+        quota = fields.pop("quota", 0)
+        return job(
+            self.store,
+            messages.add,
+            self.account.id,
+            (box or self.inbox).id,
+            message(self.store, data, **fields),
+            quota=quota,
+        )
+
+    def box(self, name="Inbox"):
+        return job(self.store, mailboxes.named, self.account.id, name)
+
+    def uids(self, name="Inbox"):
+        return list(job(self.store, messages.view, self.box(name).id)[1])
+
+
+class AddTests(StoreCase):
+    def test_counts_and_uids(self):
+        first = self.add()
+        second = self.add(flags=Flag.SEEN)
+        third = self.add(flags=Flag.DELETED)
+        self.assertEqual([first.uid, second.uid, third.uid], [1, 2, 3])
+        self.assertLess(first.modseq, second.modseq)
+        box = self.box()
+        self.assertEqual((box.total, box.deleted, box.unread, box.unseen), (2, 1, 1, 2))
+        self.assertEqual(box.size, 3 * first.size)
+        self.assertEqual(box.deleted_size, first.size)
+        self.assertEqual(box.uidnext, 4)
+        self.assertEqual(box.modseq, third.modseq)
+
+    def test_prefix_and_content_are_one(self):
+        added = self.add(b"Subject: x\r\n\r\nbody\r\n", prefix=b"Received: by me\r\n")
+        whole = b"Received: by me\r\nSubject: x\r\n\r\nbody\r\n"
+        self.assertEqual(added.size, len(whole))
+        for start in range(len(whole) + 2):
+            for length in (None, 0, 1, 5, 17, 100):
+                end = None if length is None else start + length
+                self.assertEqual(
+                    job(self.store, messages.read, added.id, start, length), whole[start:end]
+                )
+
+    def test_large_content_is_a_file(self):
+        added = self.add(BIG, prefix=b"X: y\r\n")
+        self.assertEqual(job(self.store, messages.read, added.id), b"X: y\r\n" + BIG)
+        self.assertEqual(job(self.store, messages.read, added.id, 16, 10), BIG[10:20])
+        self.assertEqual(len(job(self.store, verify.stray_files)), 0)
+
+    def test_quota(self):
+        added = self.add()
+        self.assertRaises(OverQuota, self.add, quota=2 * added.size - 1)
+        self.add(quota=2 * added.size)
+        self.assertEqual(job(self.store, accounts.usage, self.account.id), 2 * added.size)
+
+    def test_one_content_for_many_messages(self):
+        spooled = message(self.store)
+
+        def deliver(tx):
+            saved = {}
+            return [
+                messages.add(tx, self.account.id, self.inbox.id, spooled, saved=saved)
+                for _ in range(3)
+            ]
+
+        added = now(self.store.write(deliver))
+        ids = {job(self.store, messages.source, each.id)[0] for each in added}
+        self.assertEqual(len(ids), 1)
+        self.assertEqual({each.modseq for each in added}, {added[0].modseq})
+
+    def test_missing_mailbox(self):
+        job(self.store, mailboxes.create, self.account.id, "Gone")
+        gone = self.box("Gone")
+        job(self.store, mailboxes.delete, self.account.id, "Gone")
+        self.assertRaises(NoSuchMailbox, self.add, box=gone)
+
+    def test_junk_mailbox_flags_junk(self):
+        self.assertEqual(self.add(box=self.box("Junk")).flags, Flag.JUNK)
+
+    def test_delivery_fields(self):
+        added = self.add(delivery=Delivery(remote_ip="10.1.2.3", mail_from="a@b"))
+        row = now(
+            self.store.read(
+                lambda tx: tx.raw(
+                    "select remote_ip_masked2, mail_from from message_meta "
+                    f"where id = {added.id}"
+                ).fetchone()
+            )
+        )
+        self.assertEqual(row, ("10.1.2.0", "a@b"))
+
+    def test_failing_job_changes_nothing(self):
+        def fail(tx):
+            messages.add(tx, self.account.id, self.inbox.id, message(self.store))
+            raise RuntimeError("no")
+
+        self.assertRaises(RuntimeError, now, self.store.write(fail))
+        self.assertEqual(self.uids(), [])
+
+
+class FlagTests(StoreCase):
+    def store_flags(self, *args, **kwargs):
+        return job(
+            self.store, messages.store_flags, self.account.id, self.inbox.id, *args, **kwargs
+        )
+
+    def test_add_remove_set(self):
+        for _ in range(3):
+            self.add()
+        result = self.store_flags([(1, 2)], "+", Flag.SEEN | Flag.DELETED, ["Work"])
+        self.assertEqual([row.uid for row in result.changed], [1, 2])
+        self.assertTrue(result.new_keywords)
+        self.assertEqual(self.box().keywords, ("work",))
+        box = self.box()
+        self.assertEqual((box.total, box.deleted, box.unread, box.unseen), (1, 2, 1, 1))
+        again = self.store_flags([(1, 3)], "+", Flag.SEEN)
+        self.assertEqual([row.uid for row in again.changed], [3])
+        self.assertEqual([row.uid for row in again.unchanged], [1, 2])
+        self.assertGreater(again.modseq, result.modseq)
+        self.store_flags([(1, 1)], "-", Flag.DELETED, ["WORK"])
+        self.store_flags([(2, 2)], "=", Flag.FLAGGED, ["b", "a"])
+        rows = job(self.store, messages.flags, self.inbox.id, [(1, 9)])
+        self.assertEqual(
+            [row[:3] for row in rows],
+            [(1, Flag.SEEN, ""), (2, Flag.FLAGGED, "a b"), (3, Flag.SEEN, "")],
+        )
+
+    def test_unchanged_since(self):
+        first, second = self.add(), self.add()
+        result = self.store_flags([(1, 2)], "+", Flag.SEEN, unchanged_since=first.modseq)
+        self.assertEqual(result.failed, [second.uid])
+        self.assertEqual([row.uid for row in result.changed], [first.uid])
+
+    def test_nothing_changed_takes_no_modseq(self):
+        self.add(flags=Flag.SEEN)
+        before = self.box().modseq
+        result = self.store_flags([(1, 1)], "+", Flag.SEEN)
+        self.assertEqual(result.modseq, before)
+        self.assertEqual(self.box().modseq, before)
+
+
+class MoveTests(StoreCase):
+    def test_copy(self):
+        self.add(flags=Flag.SEEN, keywords=("k",))
+        self.add()
+        archive = self.box("Archive")
+        result = job(
+            self.store, messages.copy, self.account.id, self.inbox.id, [(1, 9)], archive.id
+        )
+        self.assertEqual((result.source_uids, result.dest_uids), ([1, 2], [1, 2]))
+        self.assertEqual(self.uids("Archive"), [1, 2])
+        box = self.box("Archive")
+        self.assertEqual((box.total, box.unseen, box.keywords), (2, 1, ("k",)))
+
+    def test_move_keeps_id_and_old_view_reads_on(self):
+        added = self.add(prefix=b"A: b\r\n")
+        handle = self.store.sessions.register(self.account.id)
+        handle.seen(self.box().modseq)
+        archive = self.box("Archive")
+        result = job(
+            self.store, messages.move, self.account.id, self.inbox.id, [(1, 1)], archive.id
+        )
+        self.assertEqual((result.source_uids, result.dest_uids), ([1], [1]))
+        self.assertEqual(self.uids(), [])
+        self.assertEqual(self.uids("Archive"), [1])
+        (row,) = job(
+            self.store, messages.rows, archive.id, [(1, 1)], Want.FLAGS | Want.PREFIX
+        )
+        self.assertEqual((row.id, row.prefix), (added.id, b"A: b\r\n"))
+        self.clock.advance(1)
+        old = job(
+            self.store, messages.rows, self.inbox.id, [(1, 1)], Want.CONTENT, expunged=True
+        )
+        self.assertEqual(len(old), 1)
+        handle.seen(result.modseq)
+        self.clock.advance(1)
+        old = job(
+            self.store, messages.rows, self.inbox.id, [(1, 1)], Want.CONTENT, expunged=True
+        )
+        self.assertEqual(old, [])
+        self.assertEqual(job(self.store, messages.read, added.id)[:4], b"A: b")
+        handle.close()
+
+    def test_move_to_itself_is_refused(self):
+        self.add()
+        self.assertRaises(
+            StoreError,
+            job,
+            self.store,
+            messages.move,
+            self.account.id,
+            self.inbox.id,
+            [(1, 1)],
+            self.inbox.id,
+        )
+
+
+class ExpungeTests(StoreCase):
+    def test_expunge_then_erase(self):
+        small, big = self.add(flags=Flag.DELETED), self.add(BIG, flags=Flag.DELETED)
+        kept = self.add()
+        modseq, uids = job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        self.assertEqual(uids, [1, 2])
+        self.assertEqual(self.uids(), [3])
+        used = job(self.store, accounts.usage, self.account.id)
+        self.assertEqual(used, small.size + big.size + kept.size)
+        self.clock.advance(1)
+        self.assertEqual(job(self.store, accounts.usage, self.account.id), kept.size)
+        self.assertEqual(job(self.store, verify.stray_files), [])
+        changes = job(self.store, messages.changes_since, self.inbox.id, modseq - 1)
+        self.assertEqual(changes.vanished, [1, 2])
+
+    def test_sessions_hold_content_back(self):
+        added = self.add(BIG, flags=Flag.DELETED)
+        handle = self.store.sessions.register(self.account.id)
+        handle.seen(added.modseq)
+        modseq, _uids = job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        self.clock.advance(1)
+        self.assertEqual(job(self.store, messages.read, added.id), BIG)
+        handle.seen(modseq)
+        self.clock.advance(1)
+        self.assertRaises(NoSuchMessage, job, self.store, messages.read, added.id)
+
+    def test_shared_content_stays(self):
+        self.add(BIG, flags=Flag.DELETED)
+        archive = self.box("Archive")
+        job(self.store, messages.copy, self.account.id, self.inbox.id, [(1, 1)], archive.id)
+        job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        self.clock.advance(1)
+        (row,) = job(self.store, messages.rows, archive.id, [(1, 1)], Want.CONTENT)
+        self.assertEqual(job(self.store, content.read, row.content_id), BIG)
+
+    def test_changes_since(self):
+        first = self.add()
+        second = self.add()
+        changes = job(self.store, messages.changes_since, self.inbox.id, first.modseq)
+        self.assertEqual([row.uid for row in changes.changed], [second.uid])
+        self.assertEqual((changes.modseq, changes.uidnext), (second.modseq, 3))
+
+
+class ChangeBusTests(StoreCase):
+    def test_told_after_commit(self):
+        told = []
+        unsubscribe = self.store.changes.subscribe(self.account.id, told.append)
+        added = self.add()
+        self.assertEqual(told, [added.modseq])
+        unsubscribe()
+        self.add()
+        self.assertEqual(len(told), 1)
+
+
+class MailboxTests(StoreCase):
+    def create(self, name, *args):
+        return job(self.store, mailboxes.create, self.account.id, name, *args)
+
+    def test_parents_are_made(self):
+        made = self.create("a/b/c")
+        self.assertEqual([box.name for box in made], ["a", "a/b", "a/b/c"])
+        self.assertEqual(made[2].parent_id, made[1].id)
+        self.assertRaises(MailboxExists, self.create, "a/b")
+        self.assertRaises(
+            MailboxHasChildren, job, self.store, mailboxes.delete, self.account.id, "a/b"
+        )
+
+    def test_name_again_has_new_uidvalidity(self):
+        (first,) = self.create("x")
+        job(self.store, mailboxes.delete, self.account.id, "x")
+        (second,) = self.create("x")
+        self.assertGreater(second.uidvalidity, first.uidvalidity)
+
+    def test_rename_takes_children(self):
+        self.create("a/b/c")
+        changed = job(self.store, mailboxes.rename, self.account.id, "a/b", "p/q")
+        self.assertEqual(
+            [(old, box.name) for old, box in changed],
+            [(None, "p"), ("a/b", "p/q"), ("a/b/c", "p/q/c")],
+        )
+
+    def test_rename_inbox_moves_messages(self):
+        self.add()
+        job(self.store, mailboxes.rename, self.account.id, "Inbox", "old/mail")
+        self.assertEqual(self.uids(), [])
+        self.assertEqual(self.uids("old/mail"), [1])
+
+    def test_special_use_moves(self):
+        self.create("Spam", SpecialUse.JUNK)
+        self.assertEqual(self.box("Junk").special_use, 0)
+        self.assertEqual(self.box("Spam").special_use, SpecialUse.JUNK)
+
+    def test_names(self):
+        self.assertEqual(mailboxes.valid_name("iNbOx/sub"), "Inbox/sub")
+        bad_names = ["", "/a", "a/", "a//b", "#x", "a/../b", ".", "a\x00", "e\u0301", "\u2028"]
+        for bad in [*bad_names, "x" * 2000]:
+            self.assertRaises(mailboxes.InvalidMailboxName, mailboxes.valid_name, bad)
+
+    def test_subscriptions(self):
+        self.assertTrue(job(self.store, mailboxes.subscribe, self.account.id, "nowhere"))
+        self.assertFalse(job(self.store, mailboxes.subscribe, self.account.id, "nowhere"))
+        self.assertIn(
+            "nowhere", job(self.store, mailboxes.subscriptions_of, self.account.id)
+        )
+        self.assertTrue(job(self.store, mailboxes.unsubscribe, self.account.id, "nowhere"))
+
+
+class ThreadTests(StoreCase):
+    def thread(self, added):
+        return now(
+            self.store.read(
+                lambda tx: tx.raw(
+                    "select thread_id, thread_parents from messages m join message_meta t "
+                    f"on t.id = m.id where m.id = {added.id}"
+                ).fetchone()
+            )
+        )
+
+    def test_subject_and_references(self):
+        first = self.add(b"Message-ID: <a@x>\r\nSubject: plan\r\n\r\n")
+        reply = self.add(
+            b"Message-ID: <b@x>\r\nReferences: <a@x>\r\nSubject: Re: plan\r\n\r\n"
+        )
+        nested = self.add(
+            b"Message-ID: <c@x>\r\nReferences: <a@x> <b@x>\r\nSubject: Re: plan\r\n\r\n"
+        )
+        subject = self.add(b"Message-ID: <d@x>\r\nSubject: Re: plan\r\n\r\n")
+        other = self.add(b"Message-ID: <e@x>\r\nSubject: plan\r\n\r\n")
+        self.assertEqual(self.thread(first), (first.id, ""))
+        self.assertEqual(self.thread(reply), (first.id, f"{first.id}"))
+        self.assertEqual(self.thread(nested), (first.id, f"{reply.id} {first.id}"))
+        self.assertEqual(self.thread(subject)[0], first.id)
+        self.assertEqual(self.thread(other), (other.id, ""))
+
+
+class SearchTests(StoreCase):
+    def find(self, criterion, **kwargs):
+        return job(self.store, search.search, self.inbox.id, criterion, **kwargs)
+
+    def test_trees(self):
+        self.add(b"Subject: alpha\r\nFrom: a@x\r\n\r\nHello World\r\n", flags=Flag.SEEN)
+        self.add(b"Subject: beta\r\nFrom: b@x\r\n\r\nhello there\r\n", keywords=("kw",))
+        self.add(b"Subject: gamma\r\nFrom: c@x\r\n\r\nbye\r\n", prefix=b"Received: by Relay\r\n")
+        self.assertEqual(self.find(search.All()), [1, 2, 3])
+        self.assertEqual(self.find(search.All(), uid_below=3), [1, 2])
+        self.assertEqual(self.find(search.Body("HELLO")), [1, 2])
+        self.assertEqual(self.find(search.Not(search.Body("hello"))), [3])
+        self.assertEqual(self.find(search.Text("relay")), [3])
+        self.assertEqual(self.find(search.Body("relay")), [])
+        self.assertEqual(self.find(search.Flags(1, 1)), [1])
+        self.assertEqual(self.find(search.Keyword("kw")), [2])
+        self.assertEqual(self.find(search.Keyword("k")), [])
+        self.assertEqual(self.find(search.Header("subject", "beta")), [2])
+        self.assertEqual(self.find(search.Header("received", "")), [3])
+        self.assertEqual(self.find(search.Uids([(2, 9)])), [2, 3])
+        self.assertEqual(
+            self.find(search.And([search.Body("hello"), search.Flags(1, 0)])), [2]
+        )
+        self.assertEqual(
+            self.find(search.Or([search.Header("from", "c@x"), search.Flags(1, 1)])), [1, 3]
+        )
+        self.assertEqual(self.find(search.Size(above=10_000)), [])
+        self.assertEqual(self.find(search.Uids([(n, n) for n in range(1, 500, 2)])), [1, 3])
