@@ -9,7 +9,6 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http, server
-from twisted.web.resource import IResource
 
 from moxtw import metrics
 from moxtw.log import DEBUG, Logger
@@ -37,7 +36,7 @@ class Target:
     """
 
     handler: str
-    resource: IResource
+    resource: Any
     prefix: int = 0
     body_limit: int = 1 << 16
     body_dir: str | None = None
@@ -104,14 +103,14 @@ class WebRequest(server.Request):
     def _refuse(self, status: int) -> None:
         self.code = status
         self.channel.refuse(status)
-        self._log_once()
+        self.log_once()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The body is complete, too."""
         self.args = {}
         self.path, question, query = path.partition(b"?")
         if question:
-            self.args = http.parse_qs(query, 1)  # type: ignore[no-untyped-call]
+            self.args = http.parse_qs(query, 1)
         body: Any = self.content
         wait: Deferred[None] | None = body.finish()
         if wait is None:
@@ -129,7 +128,7 @@ class WebRequest(server.Request):
     def process(self) -> None:
         """Let the target render the answer."""
         assert self.target is not None
-        date = http.datetimeToString()  # type: ignore[no-untyped-call]
+        date = http.datetimeToString()
         self.responseHeaders.setRawHeaders(b"Date", [date])
         segments = list(self.target.segments)
         self.prepath = segments[: self.target.prefix]
@@ -137,7 +136,7 @@ class WebRequest(server.Request):
         try:
             self.render(self.target.resource)  # type: ignore[no-untyped-call]
         except Exception:  # noqa: BLE001
-            self.processingFailed(Failure())  # type: ignore[no-untyped-call]
+            self.processingFailed(Failure())
 
     def processingFailed(self, reason: Failure) -> Failure:
         """An unforeseen exception: logged with traceback, and an honest 500."""
@@ -151,7 +150,7 @@ class WebRequest(server.Request):
             self.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
             self.write(body)
         if not self._disconnected:
-            self.finish()
+            self.finish()  # type: ignore[no-untyped-call]
         return reason
 
     def tls_text(self) -> str:
@@ -166,21 +165,16 @@ class WebRequest(server.Request):
         self._size += len(data)
         super().write(data)  # type: ignore[no-untyped-call]
 
-    def finish(self) -> None:
-        """The answer is complete."""
-        super().finish()  # type: ignore[no-untyped-call]
-        self._log_once()
-
     def connectionLost(self, reason: Failure) -> None:
         """The client went away."""
         if self._header_time is not None or self._started:
             self.error = self.error or "connection lost"
-            self._log_once()
+            self.log_once()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if self.content is not None:
             self.content.close()
 
-    def _log_once(self) -> None:
+    def log_once(self) -> None:
         """Count and log the request, when it is done."""
         target = self.target
         if self._done or target is None or self.site is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from twisted.internet.protocol import ServerFactory
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import Resource
 
 from moxtw import metrics
 from moxtw.admin.clock import Clock
@@ -125,7 +125,7 @@ class Service:
 
     name: str
     path: str
-    resource: IResource
+    resource: Any
     hosts: Hosts = any_host
     body_limit: int = 1 << 16
     body_dir: str | None = None
@@ -191,6 +191,10 @@ class PortSite(ServerFactory[Channel]):
         if channel in self._open:
             self._open.discard(channel)
             self._gauge.dec()
+
+    def log(self, request: WebRequest) -> None:
+        """A request is complete; called by Twisted."""
+        request.log_once()
 
     def shutdown(self) -> int:
         """Close idle connections, the others after their request. Returns how many are busy."""

@@ -82,8 +82,8 @@ def make_origin(ids: ConnectionIds, *, forwarded: bool = False) -> Origin:
         if known is not None:
             return known
         cid = getattr(request, "cid", None) or ids.next()
-        secure = bool(request.isSecure())  # type: ignore[no-untyped-call]
-        remote = _host(request.getClientAddress())  # type: ignore[no-untyped-call]
+        secure = bool(request.isSecure())
+        remote = _host(request.getClientAddress())
         if forwarded:
             # The first entry is the client as the proxy saw it.
             values = request.requestHeaders.getRawHeaders(b"X-Forwarded-For") or [b""]
@@ -94,7 +94,7 @@ def make_origin(ids: ConnectionIds, *, forwarded: bool = False) -> Origin:
             cid=cid,
             id_text=ids.encrypt(cid),
             remote_ip=remote,
-            local_ip=_host(request.getHost()),  # type: ignore[no-untyped-call]
+            local_ip=_host(request.getHost()),
             secure=secure,
             user_agent=header(request, "User-Agent")[:MAX_AGENT],
             tls=_tls_text(request),
