@@ -1,0 +1,1 @@
+"""Outgoing messages: submission, the queue with its scheduler, delivery, notifications."""
