@@ -29,6 +29,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import idna
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as WaitedTooLong
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -201,9 +202,11 @@ def for_pkg(resolver: Resolver, pkg: str) -> Resolver:
 def absolute(name: str, rtype: str = "") -> str:
     """Normal form of a name for lookups and comparisons: A-labels, lower case, final dot.
 
-    Raises InvalidName. Only length and empty labels are checked for ASCII labels: the DNS
-    itself knows no other rules (RFC 2181 11).
+    Raises InvalidName. Only lengths are checked: the DNS itself knows no other rules (RFC
+    2181 11). But control characters, and the escapes that stand for them, are refused.
     """
+    if "\\" in name or not name.isprintable():
+        raise InvalidName(name[:64], rtype)
     if not name.isascii():
         name = ".".join(map(_alabel, name.split("."), [name] * 256, [rtype] * 256))
     name = name.lower()
@@ -393,11 +396,17 @@ class OfflineResolver:
     """A resolver for machines that may have no DNS, as for trying mail on one's own machine.
 
     What cannot be found out counts as not existing, so that nothing waits or fails for want
-    of a resolver. With ``resolver`` None nothing is ever asked.
+    of a resolver. With ``resolver`` None nothing is ever asked. With a clock, lookups that
+    get no answer end after ``patience`` seconds, and then for ``pause`` seconds none is tried.
     """
 
-    def __init__(self, resolver: Resolver | None = None) -> None:
+    patience = 2.0
+    pause = 60.0
+
+    def __init__(self, resolver: Resolver | None = None, *, clock: Any = None) -> None:
         self._resolver = resolver
+        self._clock = clock
+        self._silent_until = 0.0
 
     async def lookup(self, name: str, rtype: str) -> Answer[Any]:
         """Look up, with temporary errors as NoData."""
@@ -409,11 +418,18 @@ class OfflineResolver:
             return known
         if self._resolver is None:
             raise NXDomain(name, rtype)
+        if self._clock is not None and self._clock.seconds() < self._silent_until:
+            raise NoData(name, rtype, "taken as absent: no dns server answers")
+        work = Deferred.fromCoroutine(self._resolver.lookup(name, rtype))
+        if self._clock is not None:
+            work.addTimeout(self.patience, self._clock)
         try:
-            return await self._resolver.lookup(name, rtype)
-        except TemporaryError as exc:
-            raise NoData(name, rtype, f"taken as absent: {exc.text}") from exc
+            return await work
+        except (TemporaryError, WaitedTooLong) as exc:
+            if self._clock is not None and isinstance(exc, Timeout | WaitedTooLong):
+                self._silent_until = self._clock.seconds() + self.pause
+            raise NoData(name, rtype, f"taken as absent: {exc}") from exc
 
-    def for_pkg(self, pkg: str) -> OfflineResolver:
-        """The same, counted as package ``pkg``."""
-        return OfflineResolver(None if self._resolver is None else for_pkg(self._resolver, pkg))
+    def for_pkg(self, pkg: str) -> Resolver:
+        """The same; lookups of this resolver are not told apart."""
+        return self
