@@ -1,0 +1,6 @@
+"""The configuration: its file format, its sections with their documentation, checks, edits.
+
+`load` reads both files; `live` holds what is in use and writes changes; `lookup` answers whose
+address something is; `edit` has the changes that admins and users make; `describe` and
+`examples` explain the files.
+"""
