@@ -19,7 +19,7 @@ class ChangeBus:
 
     def __init__(self) -> None:
         self._listeners: dict[int, dict[int, Callable[[int], None]]] = {}
-        self._queue: dict[int, Callable[[], None]] = {}
+        self._queue: dict[int, Callable[[set[str]], None]] = {}
         self._number = 0
 
     def subscribe(self, account_id: int, callback: Callable[[int], None]) -> Callable[[], None]:
@@ -40,14 +40,17 @@ class ChangeBus:
 
         return unsubscribe
 
-    def on_queue(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after commits that add to the queue or change its schedule."""
+    def on_queue(self, callback: Callable[[set[str]], None]) -> Callable[[], None]:
+        """Call `callback` after commits that make queued messages due earlier.
+
+        It gets their recipient domains; "" among them stands for any domain.
+        """
         self._number += 1
         number = self._number
         self._queue[number] = callback
         return lambda: self._queue.pop(number, None) and None
 
-    def publish(self, changed: dict[int, int], queue: bool) -> None:
+    def publish(self, changed: dict[int, int], queue: set[str]) -> None:
         """Tell all listeners. `changed` maps account ids to the modseq reached."""
         for account_id, modseq in changed.items():
             for callback in list(self._listeners.get(account_id, {}).values()):
@@ -58,7 +61,7 @@ class ChangeBus:
         if queue:
             for wake in list(self._queue.values()):
                 try:
-                    wake()
+                    wake(queue)
                 except Exception as exc:  # noqa: BLE001
                     _log.failure("queue listener failed", exc)
 

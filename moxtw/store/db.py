@@ -82,7 +82,7 @@ class Tx:
         "erase",
         "modseqs",
         "now",
-        "queue_changed",
+        "queue_domains",
         "store",
         "unlink",
     )
@@ -99,7 +99,9 @@ class Tx:
         # For after the commit: accounts with the modseq reached, queue to wake, files to
         # remove, accounts with expunged messages to erase.
         self.changed: dict[int, int] = {}
-        self.queue_changed = False
+        # Recipient domains with queued messages that are due earlier than before; "" stands
+        # for any.
+        self.queue_domains: set[str] = set()
         self.unlink: list[str] = []
         self.erase: set[int] = set()
         self.account_names: dict[int, str] = {}
@@ -377,6 +379,9 @@ class Store(Service):
                     f"the database has schema version {version}, this program knows "
                     f"{schema.VERSION}: use a newer version of the program"
                 )
+        # Its tables are registered on import.
+        from moxtw.store import queuedb as _  # noqa: F401
+
         with self.backend.engine.begin() as setup:
             schema.metadata.create_all(setup)
             if setup.execute(sa.select(schema.meta.c.key)).first() is None:
@@ -452,7 +457,7 @@ class Store(Service):
         changed: dict[int, int] = {}
         unlink: list[str] = []
         erase: set[int] = set()
-        queue = False
+        queue: set[str] = set()
         try:
             execute(self.backend.begin_write)
         except Exception as exc:  # noqa: BLE001 - reported to every job of the batch
@@ -488,7 +493,7 @@ class Store(Service):
             changed.update(tx.changed)
             unlink.extend(tx.unlink)
             erase |= tx.erase
-            queue = queue or tx.queue_changed
+            queue |= tx.queue_domains
         if not (single and batch[0].error is not None):
             try:
                 execute("COMMIT")
@@ -497,7 +502,7 @@ class Store(Service):
                     execute("ROLLBACK")
                 self._fail_batch([job for job in batch if job.error is None], exc)
                 batch = [job for job in batch if job.error is not None]
-                changed, unlink, queue, erase = {}, [], False, set()
+                changed, unlink, queue, erase = {}, [], set(), set()
         for path in unlink:
             self.contents.remove_file(path)
         if self._inline:
@@ -510,12 +515,12 @@ class Store(Service):
         for job in batch:
             job.error = failure
         if self._inline:
-            self._committed(batch, {}, False, set())
+            self._committed(batch, {}, set(), set())
         else:
-            self.reactor.callFromThread(self._committed, batch, {}, False, set())
+            self.reactor.callFromThread(self._committed, batch, {}, set(), set())
 
     def _committed(
-        self, batch: list[_Job], changed: dict[int, int], queue: bool, erase: set[int]
+        self, batch: list[_Job], changed: dict[int, int], queue: set[str], erase: set[int]
     ) -> None:
         for job in batch:
             job.fire()
