@@ -235,7 +235,7 @@ _GATHER = Statement(
     sa.select(*COLUMNS)
     .where(
         queue.c.base_id == bindparam("base"),
-        queue.c.base_id > 0,
+        queue.c.base_id > sa.literal_column("0"),  # literal, for the partial index
         queue.c.id != bindparam("i"),
         queue.c.recipient_domain == bindparam("domain"),
         queue.c.attempts == bindparam("attempts"),
@@ -266,7 +266,7 @@ _SOURCE = Statement(
 )
 _INTERRUPTED = Statement(
     sa.select(queue.c.id, queue.c.results, queue.c.recipient_domain)
-    .where(queue.c.delivering == 1)
+    .where(queue.c.delivering == sa.literal_column("1"))
     .limit(bindparam("most"))
 )
 _RESUME = Statement(
