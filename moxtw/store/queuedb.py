@@ -239,7 +239,8 @@ _GATHER = Statement(
         queue.c.id != bindparam("i"),
         queue.c.recipient_domain == bindparam("domain"),
         queue.c.attempts == bindparam("attempts"),
-        queue.c.hold == 0,
+        # As an expression, so that SQLite prefers the index of base ids to that of domains.
+        queue.c.hold + 0 == 0,
         queue.c.next_attempt <= bindparam("t"),
         queue.c.transport == bindparam("transport"),
         sa.func.coalesce(queue.c.require_tls, -1) == bindparam("require_tls"),

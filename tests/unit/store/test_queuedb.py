@@ -336,7 +336,8 @@ class Lists(Case):
 
     def test_pages_with_equal_times(self) -> None:
         job(self.store, queuelists.set_next_attempt, self.ids, 5)
-        rows = job(self.store, queuelists.queued, Query(), Order("next_attempt", True, 5, self.ids[2]))
+        order = Order("next_attempt", True, 5, self.ids[2])
+        rows = job(self.store, queuelists.queued, Query(), order)
         self.assertEqual([row[0].id for row in rows], self.ids[3:])
 
     def test_changes(self) -> None:
@@ -351,7 +352,8 @@ class Lists(Case):
         self.assertIs(self.get(self.ids[5]).require_tls, True)
         job(self.store, queuelists.set_require_tls, self.ids, None)
         self.assertIsNone(self.get(self.ids[5]).require_tls)
-        self.assertEqual([m.id for m in job(self.store, queuelists.rows, [999, *self.ids])], self.ids)
+        found = job(self.store, queuelists.rows, [999, *self.ids])
+        self.assertEqual([m.id for m in found], self.ids)
 
 
 class Suppressions(Case):
