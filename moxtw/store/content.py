@@ -21,7 +21,7 @@ from sqlalchemy import bindparam
 from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 
 from moxtw.log import Logger
-from moxtw.mail.parsed import ParsedMessage, analyse
+from moxtw.mail.parsed import PARSE_VERSION, ParsedMessage, analyse
 from moxtw.store.db import Statement, Store, Tx
 from moxtw.store.errors import DiskFull, NoContent, StoreError
 from moxtw.store.schema import content_data, content_text, contents, messages
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _log = Logger("store")
 
 SMALL: Final = 64 * 1024
-PARSE_VERSION: Final = 1
 # What a spool gathers before it gives the bytes to a thread to write.
 _WRITE_SIZE: Final = 256 * 1024
 # Above this, parsing happens in a thread, one message at a time.
@@ -293,7 +292,8 @@ class Contents:
     @staticmethod
     def _parse_file(path: str) -> ParsedMessage:
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return analyse(view)
+            with memoryview(view) as data:
+                return analyse(data)
 
     def path(self, file: str) -> str:
         """The full path of a content file's name."""
@@ -428,8 +428,8 @@ def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
         body=parsed.body,
         bodystructure=parsed.bodystructure,
         preview=parsed.preview,
-        sent=None if parsed.date is None else parsed.date[0],
-        sent_zone=0 if parsed.date is None else parsed.date[1],
+        sent=parsed.date,
+        sent_zone=parsed.date_zone,
         tree=parsed.tree,
     )
     if spooled.data is not None:
