@@ -12,17 +12,18 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
 from moxtw.mail.address import Address
+from moxtw.mail.dates import format_date
 from moxtw.mail.domain import Domain
-from moxtw.mail.headerwriter import HeaderWriter, format_date, quoted_string
+from moxtw.mail.headerwriter import HeaderWriter, quoted_string
+from moxtw.mail.words import encoded_words
 
 MAX_LINE: Final = 998
 """Octets of a line without CRLF, RFC 5322 2.1.1."""
 
-_MAX_ENCODED_WORD: Final = 75  # RFC 2047 2
 _PIECE: Final = 57 * 16384  # Octets of data to encode at once; 57 of them make a base64 line.
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -59,54 +60,6 @@ def random_id() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode("ascii")
 
 
-def encode_words(text: str, *, phrase: bool = False) -> list[str]:
-    """Text as encoded words in UTF-8, RFC 2047: B if much of it is not ASCII, else Q.
-
-    A character is never divided between words. phrase: for a display name, where Q may hold
-    fewer characters as they are (RFC 2047 5 (3)).
-    """
-    if sum(char > "~" for char in text) * 3 > len(text):
-        utf8 = [char.encode("utf-8", "replace") for char in text]
-        room = (_MAX_ENCODED_WORD - len("=?utf-8?b??=")) // 4 * 3
-        return [
-            "=?utf-8?b?" + base64.b64encode(b"".join(chunk)).decode("ascii") + "?="
-            for chunk in _chunks(utf8, room)
-        ]
-    safe = _Q_PHRASE if phrase else _Q_TEXT
-    pieces = [_q_encode(char, safe) for char in text]
-    room = _MAX_ENCODED_WORD - len("=?utf-8?q??=")
-    return ["=?utf-8?q?" + "".join(chunk) + "?=" for chunk in _chunks(pieces, room)]
-
-
-_Q_PHRASE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/")
-_Q_TEXT: Final = frozenset(map(chr, range(0x21, 0x7F))) - frozenset("=?_")
-
-
-def _q_encode(char: str, safe: frozenset[str]) -> str:
-    if char in safe:
-        return char
-    if char == " ":
-        return "_"
-    return "".join(f"={octet:02X}" for octet in char.encode("utf-8", "replace"))
-
-
-_Piece = TypeVar("_Piece", str, bytes)
-
-
-def _chunks(pieces: list[_Piece], room: int) -> Iterator[list[_Piece]]:
-    """Runs of pieces, each run at most `room` long."""
-    run: list[_Piece] = []
-    length = 0
-    for piece in pieces:
-        if length + len(piece) > room:
-            yield run
-            run, length = [], 0
-        run.append(piece)
-        length += len(piece)
-    if run:
-        yield run
-
-
 def needs_encoding(text: str, utf8: bool) -> bool:
     """Whether unstructured text must be written as encoded words.
 
@@ -127,7 +80,7 @@ def text_header(name: str, text: str, *, utf8: bool = False) -> bytes:
     writer = HeaderWriter(name)
     text = text.strip(" ")
     if needs_encoding(text, utf8):
-        writer.add(*encode_words(text))
+        writer.add(*encoded_words(text))
     else:
         writer.add_text(text)
     return writer.data()
@@ -163,7 +116,7 @@ def format_mailbox(mailbox: NameAddress, *, utf8: bool = False) -> list[str]:
         return [f"<{spec}>"]
     _check_text("display name", name)
     if "=?" in name or not (utf8 or name.isascii()) or len(name) > 300:
-        return [*encode_words(name, phrase=True), f"<{spec}>"]
+        return [*encoded_words(name), f"<{spec}>"]
     if _ATOMS.fullmatch(name):
         return [*name.split(" "), f"<{spec}>"]
     return [quoted_string(name), f"<{spec}>"]
@@ -327,8 +280,11 @@ def param_tokens(name: str, value: str) -> list[str]:
     if value.isascii() and len(value) <= 60:
         return [f"{name}={value if _TOKEN.fullmatch(value) else quoted_string(value)}"]
     encoded = [quote(char, safe="!#$&+^`{}|~", errors="replace") for char in value]
-    chunks = ["".join(chunk) for chunk in _chunks(encoded, 50)]
-    chunks[0] = "utf-8''" + chunks[0]
+    chunks = ["utf-8''"]
+    for char in encoded:
+        if len(chunks[-1]) + len(char) > 60:
+            chunks.append("")
+        chunks[-1] += char
     if len(chunks) == 1:
         return [f"{name}*={chunks[0]}"]
     return [f"{name}*{index}*={chunk}" for index, chunk in enumerate(chunks)]

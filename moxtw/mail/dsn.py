@@ -18,12 +18,13 @@ from moxtw.mail.compose import (
     MultiPart,
     RawPart,
     base64_lines,
-    encode_words,
     is_clean_text,
     quoted_printable,
     random_id,
 )
-from moxtw.mail.headerwriter import HeaderWriter, comment, format_date
+from moxtw.mail.dates import format_date
+from moxtw.mail.headerwriter import HeaderWriter, comment
+from moxtw.mail.words import encoded_words
 
 FAILED: Final = "failed"
 DELAYED: Final = "delayed"
@@ -173,7 +174,7 @@ def _path_header(name: str, path: Path, utf8: bool) -> bytes:
         writer.add(path.wire(utf8))
     else:
         # There is no ASCII form; as in RFC 6857 3.1.8 an empty group names the address.
-        words = encode_words(path.form(False), phrase=True)
+        words = encoded_words(path.form(False))
         writer.add(*words[:-1], words[-1] + ":;")
     return writer.data()
 

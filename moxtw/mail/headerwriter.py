@@ -1,9 +1,8 @@
-"""Writing header fields: folding, quoting, comments, dates (RFC 5322 2.2.3, 3.2, 3.3)."""
+"""Writing header fields: folding, quoting, comments (RFC 5322 2.2.3, 3.2)."""
 
 from __future__ import annotations
 
 import re
-import time
 from typing import Final
 
 WIDTH: Final = 76
@@ -19,10 +18,6 @@ _TO_ESCAPE_IN_COMMENT: Final = re.compile(r"[()\\]")
 _DOT_ATOM: Final = re.compile(
     r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"  # \w includes "_"
 )
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS: Final = (
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-)  # fmt: skip
 
 
 class HeaderWriter:
@@ -106,18 +101,3 @@ def dot_atom_or_quoted(text: str) -> str:
 def comment(text: str) -> str:
     """Text as a comment with its parentheses, RFC 5322 3.2.2."""
     return "(" + _TO_ESCAPE_IN_COMMENT.sub(r"\\\g<0>", text) + ")"
-
-
-def format_date(when: int, zone: int = 0) -> str:
-    """A time as RFC 5322 3.3 date-time.
-
-    when: microseconds since the epoch.
-    zone: offset from UTC in minutes.
-    """
-    parts = time.gmtime(when // 1_000_000 + zone * 60)
-    hours, minutes = divmod(abs(zone), 60)
-    return (
-        f"{_DAYS[parts.tm_wday]}, {parts.tm_mday} {_MONTHS[parts.tm_mon - 1]} {parts.tm_year:04d} "
-        f"{parts.tm_hour:02d}:{parts.tm_min:02d}:{parts.tm_sec:02d} "
-        f"{'-' if zone < 0 else '+'}{hours:02d}{minutes:02d}"
-    )

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from moxtw.mail.address import IPDomain, Path, address_literal
+from moxtw.mail.dates import format_date
 from moxtw.mail.domain import Domain
 from moxtw.mail.headerwriter import (
     WIDTH,
     HeaderWriter,
     comment,
     dot_atom_or_quoted,
-    format_date,
     token_or_quoted,
 )
 

@@ -89,12 +89,17 @@ def needs_encoding(text: str) -> bool:
 def encode_words(text: str, first: int = _MAX_WORD) -> str:
     """`text` as UTF-8 encoded words separated by single blanks, at which lines can be folded.
 
-    `first` is the most characters for the first word, when a field name stands before it. Q or
-    B encoding, whichever is shorter; characters are never cut. What needs no encoding comes
-    back as it is.
+    What needs no encoding comes back as it is. For `first` see `encoded_words`.
     """
-    if not needs_encoding(text):
-        return text
+    return " ".join(encoded_words(text, first)) if needs_encoding(text) else text
+
+
+def encoded_words(text: str, first: int = _MAX_WORD) -> list[str]:
+    """`text` as UTF-8 encoded words, whether it needs encoding or not.
+
+    `first` is the most characters for the first word, when a field name stands before it. Q or
+    B encoding, whichever is shorter; characters are never cut.
+    """
     text = text.encode("utf-8", "replace").decode("utf-8")
     data = text.encode("utf-8")
     quoted = sum(1 if byte in _Q_PLAIN or byte == 0x20 else 3 for byte in data)
@@ -119,7 +124,7 @@ def encode_words(text: str, first: int = _MAX_WORD) -> str:
         chunk.append(encoded)
         size += len(encoded)
     words.append(_word(use_q, b"".join(chunk)))
-    return " ".join(words)
+    return words
 
 
 def _word(use_q: bool, content: bytes) -> str:

@@ -22,7 +22,6 @@ from moxtw.mail.compose import (
     assemble,
     base64_lines,
     content_header,
-    encode_words,
     message_id,
     message_ids_header,
     parse_content_type,
@@ -30,7 +29,7 @@ from moxtw.mail.compose import (
     text_header,
 )
 from moxtw.mail.domain import parse_domain
-from moxtw.mail.headerwriter import HeaderWriter, comment, format_date, token_or_quoted
+from moxtw.mail.headerwriter import HeaderWriter, comment, token_or_quoted
 
 PRINTABLE = st.text(
     st.characters(min_codepoint=0x20, exclude_characters="\x7f", exclude_categories=["Cs"]),
@@ -96,13 +95,6 @@ class HeaderWriterTests(SynchronousTestCase):
         self.assertEqual(token_or_quoted('a"\\'), r'"a\"\\"')
         self.assertEqual(comment("a (b) \\"), r"(a \(b\) \\)")
 
-    def test_date(self):
-        self.assertEqual(format_date(0), "Thu, 1 Jan 1970 00:00:00 +0000")
-        when = 1_700_000_000_999_999
-        self.assertEqual(format_date(when), "Tue, 14 Nov 2023 22:13:20 +0000")
-        self.assertEqual(format_date(when, 150), "Wed, 15 Nov 2023 00:43:20 +0230")
-        self.assertEqual(format_date(when, -570), "Tue, 14 Nov 2023 12:43:20 -0930")
-
 
 class HeaderTests(SynchronousTestCase):
     def test_ascii_stays(self):
@@ -116,7 +108,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(unfold(field), text)
 
     def test_non_ascii(self):
-        self.assertEqual(text_header("Subject", "hé?"), b"Subject: =?utf-8?q?h=C3=A9=3F?=\r\n")
+        self.assertEqual(text_header("Subject", "hélène"), b"Subject: =?utf-8?b?aMOpbMOobmU=?=\r\n")
         self.assertEqual(text_header("Subject", "δοκ"), b"Subject: =?utf-8?b?zrTOv866?=\r\n")
         self.assertEqual(text_header("Subject", "hé", utf8=True), "Subject: hé\r\n".encode())
 
@@ -140,15 +132,6 @@ class HeaderTests(SynchronousTestCase):
                 text_header(name, text)
 
     @settings(max_examples=150, deadline=None)
-    @given(PRINTABLE, st.booleans())
-    def test_encoded_words(self, text, phrase):
-        words = encode_words(text, phrase=phrase)
-        for word in words:
-            self.assertLessEqual(len(word), 75)
-            decode(word)  # Each can be decoded alone.
-        self.assertEqual(decode(" ".join(words)), text)
-
-    @settings(max_examples=150, deadline=None)
     @given(PRINTABLE)
     def test_text_roundtrip(self, text):
         field = text_header("Subject", text)
@@ -165,7 +148,8 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(field(""), b"To: " + spec + b"\r\n")
         self.assertEqual(field("A B"), b"To: A B " + spec + b"\r\n")
         self.assertEqual(field('A. "B"'), b'To: "A. \\"B\\"" ' + spec + b"\r\n")
-        self.assertEqual(field("Zoé,"), b"To: =?utf-8?q?Zo=C3=A9=2C?= " + spec + b"\r\n")
+        words = b"=?utf-8?q?Zo=C3=A9_Example=2C?= "
+        self.assertEqual(field("Zoé Example,"), b"To: " + words + spec + b"\r\n")
         self.assertEqual(field("é,", utf8=True), 'To: "é," <u@bücher.example>\r\n'.encode())
         self.assertEqual(field("A", "B"), b"To: A " + spec + b", B " + spec + b"\r\n")
         for name in ("a\r\nb", "a\0"):

@@ -122,7 +122,7 @@ class ComposeTests(SynchronousTestCase):
         data = compose(dsn, to="ö@example.com")
         self.assertTrue(data.isascii())
         message = self.read(data)
-        self.assertEqual(message["To"], "=?utf-8?q?=C3=B6=40example=2Ecom?=:;")
+        self.assertEqual(message["To"], "=?utf-8?b?w7ZAZXhhbXBsZS5jb20=?=:;")
         text, status, original = message.get_payload()
         self.assertEqual(text.get_payload(), "F\\x{FC}r \\x{E9} failed.\r\n")
         fields = status.get_payload()[1]
