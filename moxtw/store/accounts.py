@@ -83,9 +83,9 @@ def by_id(tx: Tx, account_id: int) -> Account:
 
 def name_of(tx: Tx, account_id: int) -> str:
     """The account's name."""
-    name = tx.account_names.get(account_id)
+    name = tx.store.account_names.get(account_id)
     if name is None:
-        name = tx.account_names[account_id] = by_id(tx, account_id).name
+        name = tx.store.account_names[account_id] = by_id(tx, account_id).name
     return name
 
 
@@ -210,6 +210,7 @@ async def remove(store: Store, name: str) -> None:
         for statement in _DROP:
             tx.run(statement, a=account.id)
         tx.run(_DROP_KEYS, n=name)
+        tx.store.account_names.pop(account.id, None)
         tx.run(_RENAME, a=account.id, n=f"/removed/{account.id}")
         tx.run(_EXPUNGE_ALL, a=account.id, m=modseq(tx, account.id))
 

@@ -291,9 +291,12 @@ class Contents:
 
     @staticmethod
     def _parse_file(path: str) -> ParsedMessage:
-        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            with memoryview(view) as data:
-                return analyse(data)
+        with (
+            open(path, "rb") as f,
+            mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view,
+            memoryview(view) as data,
+        ):
+            return analyse(data)
 
     def path(self, file: str) -> str:
         """The full path of a content file's name."""
@@ -358,6 +361,7 @@ _INSERT = Statement(
         {
             name: bindparam(name)
             for name in (
+                "id",
                 "size",
                 "digest",
                 "file",
@@ -373,7 +377,6 @@ _INSERT = Statement(
             )
         }
     )
-    .returning(contents.c.id)
 )
 _INSERT_DATA = Statement(
     content_data.insert().values(content_id=bindparam("content_id"), data=bindparam("data"))
@@ -417,8 +420,10 @@ def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
     if known is not None:
         return known
     parsed = spooled.parsed
-    content_id: int = tx.value(
+    content_id = tx.new_id()
+    tx.run(
         _INSERT,
+        id=content_id,
         size=spooled.size,
         digest=spooled.digest,
         file=spooled.file,

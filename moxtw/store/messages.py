@@ -69,14 +69,10 @@ _TAKE_UID = Statement(
     .returning(
         mailbox_table.c.uidnext,
         mailbox_table.c.uidvalidity,
-    )
-)
-_TARGET = Statement(
-    sa.select(
         mailbox_table.c.name,
         mailbox_table.c.special_use,
         mailbox_table.c.keywords,
-    ).where(mailbox_table.c.id == bindparam("mailbox"), mailbox_table.c.expunged == 0)
+    )
 )
 _INSERT = Statement(
     messages.insert()
@@ -84,6 +80,7 @@ _INSERT = Statement(
         {
             name: bindparam(name)
             for name in (
+                "id",
                 "account_id",
                 "mailbox_id",
                 "uid",
@@ -99,10 +96,6 @@ _INSERT = Statement(
             )
         }
     )
-    .returning(messages.c.id)
-)
-_SET_THREAD = Statement(
-    messages.update().where(messages.c.id == bindparam("i")).values(thread_id=bindparam("i"))
 )
 _META_PLAIN: Final = (
     "id",
@@ -186,10 +179,6 @@ def add(
     spooled = new.content
     parsed: ParsedMessage = spooled.parsed
     size = len(new.prefix) + spooled.size
-    target = tx.one(_TARGET, mailbox=mailbox_id)
-    if target is None:
-        raise NoSuchMailbox(str(mailbox_id))
-    name, special_use, known_keywords = target
     modseq, used = accounts.use(tx, account_id, size)
     if quota > 0 and used > quota:
         raise OverQuota(f"{used} bytes would be used of {quota}")
@@ -200,13 +189,6 @@ def add(
     flags = new.flags
     if thread.muted:
         flags |= SEEN
-    if new.junk_flags:
-        flags = tx.store.junk_flags(accounts.name_of(tx, account_id), name, special_use, flags)
-    keywords = ""
-    if new.keywords:
-        keywords = _check_keywords(new.keywords)
-        if not set(new.keywords) <= set(known_keywords.split()):
-            mailboxes.add_keywords(tx, mailboxes.get(tx, mailbox_id), set(keywords.split()))
     seen = flags & SEEN
     deleted = 1 if flags & DELETED else 0
     row = tx.one(
@@ -220,12 +202,25 @@ def add(
         d_size=size,
         d_deleted_size=size if deleted else 0,
     )
-    assert row is not None
-    uidnext, uidvalidity = row
+    if row is None:
+        raise NoSuchMailbox(str(mailbox_id))
+    uidnext, uidvalidity, name, special_use, known_keywords = row
     uid = uidnext - 1
+    if uid > 0xFFFFFFFE:
+        raise StoreError("the mailbox has no UIDs left")
+    # The counts above depend on Seen and Deleted only, which mailboxes do not change.
+    if new.junk_flags:
+        flags = tx.store.junk_flags(accounts.name_of(tx, account_id), name, special_use, flags)
+    keywords = ""
+    if new.keywords:
+        keywords = _check_keywords(new.keywords)
+        if not set(keywords.split()) <= set(known_keywords.split()):
+            mailboxes.add_keywords(tx, mailboxes.get(tx, mailbox_id), set(keywords.split()))
     content_id = content.save(tx, spooled, {} if saved is None else saved)
-    message_id: int = tx.value(
+    message_id = tx.new_id()
+    tx.run(
         _INSERT,
+        id=message_id,
         account_id=account_id,
         mailbox_id=mailbox_id,
         uid=uid,
@@ -237,10 +232,8 @@ def add(
         received=received,
         save_date=tx.now if new.save_date is None else new.save_date,
         content_id=content_id,
-        thread_id=thread.thread_id,
+        thread_id=thread.thread_id or message_id,
     )
-    if not thread.thread_id:
-        tx.run(_SET_THREAD, i=message_id)
     plain: dict[str, Any] = {
         "id": message_id,
         "account_id": account_id,
@@ -691,6 +684,7 @@ _INSERT_STUB = Statement(
         {
             name: bindparam(name)
             for name in (
+                "id",
                 "account_id",
                 "mailbox_id",
                 "uid",
@@ -705,7 +699,7 @@ _INSERT_STUB = Statement(
                 "thread_id",
             )
         }
-    ).returning(messages.c.id)
+    )
 )
 _MARK_EXPUNGED = Statement(
     messages.update()
@@ -764,8 +758,10 @@ def copy(
     for uid, row in zip(dest_uids, found, strict=True):
         old_id, _uid, bits, keywords, size, received, content_id, thread_id, _create = row
         bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
-        new_id = tx.value(
+        new_id = tx.new_id()
+        tx.run(
             _INSERT,
+            id=new_id,
             account_id=account_id,
             mailbox_id=dest_id,
             uid=uid,
@@ -848,8 +844,10 @@ def move(
                 bits &= ~SEEN
             bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
         tx.run(_RELOCATE, i=row_id, dest=dest_id, u=uid, m=modseq, f=bits, now=tx.now)
-        stub_id = tx.value(
+        stub_id = tx.new_id()
+        tx.run(
             _INSERT_STUB,
+            id=stub_id,
             account_id=account_id,
             mailbox_id=mailbox_id,
             uid=old_uid,

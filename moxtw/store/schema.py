@@ -37,6 +37,11 @@ def _id() -> Column[int]:
     return Column("id", Id, primary_key=True)
 
 
+def _own_id() -> Column[int]:
+    """An id that we give, from `sequences`."""
+    return Column("id", Id, primary_key=True, autoincrement=False)
+
+
 def _int(name: str, default: int = 0) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text(str(default)))
 
@@ -51,6 +56,15 @@ def _text(name: str) -> Column[str]:
 
 meta: Final = Table(
     "meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
+)
+
+# Where the ids of messages and contents come from: the writer takes them in blocks, ahead of
+# the transactions that use them.
+sequences: Final = Table(
+    "sequences",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next", BigInteger, nullable=False),
 )
 
 accounts: Final = Table(
@@ -109,7 +123,7 @@ subscriptions: Final = Table(
 contents: Final = Table(
     "contents",
     metadata,
-    _id(),
+    _own_id(),
     Column("size", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),  # SHA-256 of the bytes
     Column("file", Text),  # below data/content/; null: the bytes are in content_data
@@ -145,7 +159,7 @@ content_text: Final = Table(
 messages: Final = Table(
     "messages",
     metadata,
-    _id(),
+    _own_id(),
     Column("account_id", Id, ForeignKey("accounts.id"), nullable=False),
     Column("mailbox_id", Id, ForeignKey("mailboxes.id"), nullable=False),
     Column("uid", BigInteger, nullable=False),
