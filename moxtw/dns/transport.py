@@ -76,7 +76,7 @@ class TwistedTransport:
 
 
 def _failure(exc: Exception) -> Failure:
-    return Failure(exc)  # type: ignore[no-untyped-call]
+    return Failure(exc)
 
 
 class _Datagrams(DatagramProtocol):

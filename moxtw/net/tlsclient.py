@@ -186,7 +186,7 @@ class ClientTLS:
             self._check([cert.to_cryptography() for cert in chain[:_MAX_CHAIN]])
         except Exception:  # noqa: BLE001
             # Whatever it is, the connection must not be used, and the protocol is told why.
-            connection.get_app_data().failVerification(Failure())  # type: ignore[no-untyped-call]
+            connection.get_app_data().failVerification(Failure())
 
 
 _clients: WeakKeyDictionary[SSL.Connection, ClientTLS] = WeakKeyDictionary()
