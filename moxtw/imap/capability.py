@@ -1,0 +1,78 @@
+"""What the server announces (RFC 9051 6.1.1), and when.
+
+A capability is announced only when all of it works. Families of commands need not register
+anything here beyond one line in `STATIC`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+# In order of announcement. SASL mechanisms stand among them, as RFC 9051 shows it.
+STATIC: Final[tuple[str, ...]] = (
+    "IMAP4rev2",  # RFC 9051
+    "IMAP4rev1",  # RFC 3501
+    "ENABLE",  # RFC 5161
+    "LITERAL+",  # RFC 7888
+    "IDLE",  # RFC 2177
+    "SASL-IR",  # RFC 4959
+    "UNSELECT",  # RFC 3691
+    "UIDPLUS",  # RFC 4315
+    "ESEARCH",  # RFC 4731
+    "SEARCHRES",  # RFC 5182
+    "MOVE",  # RFC 6851
+    "UTF8=ACCEPT",  # RFC 6855
+    "LIST-EXTENDED",  # RFC 5258
+    "LIST-STATUS",  # RFC 5819
+    "SPECIAL-USE",  # RFC 6154
+    "CREATE-SPECIAL-USE",  # RFC 6154
+    "AUTH=SCRAM-SHA-256-PLUS",  # RFC 7677
+    "AUTH=SCRAM-SHA-256",
+    "AUTH=SCRAM-SHA-1-PLUS",  # RFC 5802
+    "AUTH=SCRAM-SHA-1",
+    "AUTH=CRAM-MD5",  # RFC 2195
+    "ID",  # RFC 2971
+    "APPENDLIMIT=9223372036854775807",  # RFC 7889: no limit beside the quota
+    "CONDSTORE",  # RFC 7162
+    "QRESYNC",  # RFC 7162
+    "STATUS=SIZE",  # RFC 8438
+    "SAVEDATE",  # RFC 8514
+    "WITHIN",  # RFC 5032
+    "NAMESPACE",  # RFC 2342
+    "MULTIAPPEND",  # RFC 3502
+    "PREVIEW",  # RFC 8970
+    "CHILDREN",  # RFC 3348
+)
+
+# What ENABLE knows (RFC 5161 3.1), with what each brings with it.
+ENABLEABLE: Final[dict[str, tuple[str, ...]]] = {
+    "IMAP4REV2": (),
+    "UTF8=ACCEPT": (),
+    "CONDSTORE": (),
+    "QRESYNC": ("CONDSTORE",),
+}
+# How names are written in the ENABLED response.
+ENABLE_SPELLING: Final[dict[str, str]] = {"IMAP4REV2": "IMAP4rev2"}
+
+
+def announced(
+    *,
+    disabled: Collection[str] = (),
+    starttls: bool,
+    plain: bool,
+    external: bool,
+) -> list[bytes]:
+    """The capabilities for a connection.
+
+    `disabled` are upper-case names to leave out of the static ones (an account's setting).
+    `starttls`: STARTTLS can be used now; `plain`: passwords may be sent as they are;
+    `external`: the client showed a TLS certificate.
+    """
+    names = [name for name in STATIC if name.upper() not in disabled]
+    if starttls:
+        names.append("STARTTLS")
+    names.append("AUTH=PLAIN" if plain else "LOGINDISABLED")
+    if external:
+        names.append("AUTH=EXTERNAL")
+    return [name.encode("ascii") for name in names]

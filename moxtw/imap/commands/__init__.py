@@ -1,0 +1,41 @@
+"""The commands, a module for each family of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from moxtw.imap import auth
+from moxtw.imap.commands import (
+    append,
+    basic,
+    copy,
+    fetch,
+    flags,
+    idle,
+    listing,
+    mailbox,
+    quota,
+    search,
+    select,
+    status,
+)
+from moxtw.imap.registry import Command, collect
+
+COMMANDS: Final[dict[bytes, Command]] = collect(
+    family.COMMANDS
+    for family in (
+        auth,
+        basic,
+        mailbox,
+        listing,
+        status,
+        quota,
+        select,
+        idle,
+        append,
+        fetch,
+        flags,
+        copy,
+        search,
+    )
+)

@@ -1,0 +1,188 @@
+"""LIST (RFC 9051 6.3.9, RFC 5258, RFC 5819, RFC 6154) and LSUB (RFC 3501 6.3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from moxtw.imap import listmatch, wire
+from moxtw.imap.commands import status
+from moxtw.imap.errors import Bad
+from moxtw.imap.parser import Parser
+from moxtw.imap.registry import Command, State
+from moxtw.store import mailboxes
+from moxtw.store.db import Tx
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import Session
+    from moxtw.store.model import Mailbox
+
+_SELECT: Final = {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"}
+_RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"}
+_MAX_PATTERNS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Arguments of LIST. `options` is None for the plain form without options."""
+
+    select: frozenset[bytes]
+    reference: str
+    patterns: list[str]
+    options: frozenset[bytes] | None
+    status: list[bytes]
+
+
+def parse_list(p: Parser) -> List:
+    """LIST in its plain or extended form."""
+    p.space()
+    extended = False
+    select: list[bytes] = []
+    if p.peek(b"("):
+        extended = True
+        select = p.parenthesised(lambda: _option(p, _SELECT), empty=True)
+        p.space()
+    reference = p.mailbox()
+    p.space()
+    if p.peek(b"("):
+        extended = True
+        patterns = p.parenthesised(p.list_mailbox)
+        if len(patterns) > _MAX_PATTERNS:
+            raise Bad("too many patterns")
+    else:
+        patterns = [p.list_mailbox()]
+    options: list[bytes] = []
+    items: list[bytes] = []
+    if p.take(b" RETURN "):
+        extended = True
+
+        def option() -> bytes:
+            name = _option(p, _RETURN)
+            if name == b"STATUS":
+                p.space()
+                items.extend(status.parse_items(p))
+            return name
+
+        options = p.parenthesised(option, empty=True)
+    if b"RECURSIVEMATCH" in select and b"SUBSCRIBED" not in select:
+        raise Bad("RECURSIVEMATCH goes with SUBSCRIBED only")
+    return List(
+        frozenset(select), reference, patterns, frozenset(options) if extended else None, items
+    )
+
+
+def _option(p: Parser, known: set[bytes]) -> bytes:
+    name = p.word()
+    if name not in known:
+        raise Bad("unknown option of LIST")
+    return name
+
+
+def matcher(reference: str, patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name matches one of the patterns."""
+    joined = [listmatch.join(reference, pattern) for pattern in patterns]
+    matchers = [listmatch.compile(pattern) for pattern in joined if pattern is not None]
+    if len(matchers) == 1:
+        return matchers[0]
+    return lambda name: any(matches(name) for matches in matchers)
+
+
+def ancestors(name: str) -> Iterator[str]:
+    """The names above a name, from near to far."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
+    """LIST: mailboxes whose names match, with attributes."""
+    session = conn.session
+    assert session is not None
+    if args.patterns == [""]:
+        # RFC 9051 6.3.9: asks for the separator and the root of the reference.
+        conn.sendUntaggedResponse(b'LIST () "/" ""')
+        return b"LIST done"
+
+    def job(tx: Tx) -> tuple[list[Mailbox], set[str]]:
+        return mailboxes.all(tx, session.account_id), mailboxes.subscriptions_of(
+            tx, session.account_id
+        )
+
+    listing, subscribed = await conn.app.store.read(job)
+    status.asked(conn, args.status)
+    for line in list_lines(session, args, listing, subscribed):
+        conn.send(line)
+    return b"LIST done"
+
+
+def list_lines(
+    session: Session, args: List, listing: list[Mailbox], subscribed: set[str]
+) -> Iterator[bytes]:
+    """The responses to LIST, sorted by name."""
+    by_name = {mailbox.name: mailbox for mailbox in listing}
+    parents = {above for name in by_name for above in ancestors(name)}
+    matches = matcher(args.reference, args.patterns)
+    with_subscribed_below: set[str] = set()
+    if b"SUBSCRIBED" in args.select:
+        names = set(subscribed)
+        if b"RECURSIVEMATCH" in args.select:
+            with_subscribed_below = {above for name in subscribed for above in ancestors(name)}
+            names |= with_subscribed_below
+    else:
+        names = set(by_name)
+    options = args.options
+    children = options is None or b"CHILDREN" in options
+    tell_subscribed = b"SUBSCRIBED" in args.select or bool(options and b"SUBSCRIBED" in options)
+    for name in sorted(filter(matches, names)):
+        mailbox = by_name.get(name)
+        if b"SPECIAL-USE" in args.select and not (mailbox and mailbox.special_use):
+            continue
+        attributes: list[bytes] = []
+        if mailbox is None:
+            attributes.append(rb"\NonExistent")
+        if children:
+            attributes.append(rb"\HasChildren" if name in parents else rb"\HasNoChildren")
+        if tell_subscribed and name in subscribed:
+            attributes.append(rb"\Subscribed")
+        if mailbox is not None:
+            attributes.extend(wire.uses(mailbox.special_use))
+        info = b' ("CHILDINFO" ("SUBSCRIBED"))' if name in with_subscribed_below else b""
+        yield b'* LIST (%b) "/" %b%b\r\n' % (
+            b" ".join(attributes),
+            wire.mailbox(name, session.utf8),
+            info,
+        )
+        if args.status and mailbox is not None:
+            yield status.status_line(session, mailbox, args.status)
+
+
+def parse_lsub(p: Parser) -> tuple[str, str]:
+    """LSUB: reference and pattern."""
+    p.space()
+    reference = p.mailbox()
+    p.space()
+    return reference, p.list_mailbox()
+
+
+async def run_lsub(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> bytes:
+    """LSUB: subscribed names, and with ``%`` names above them (RFC 3501 6.3.9)."""
+    session = conn.session
+    assert session is not None
+    subscribed = await conn.app.store.read(
+        lambda tx: mailboxes.subscriptions_of(tx, session.account_id)
+    )
+    reference, pattern = args
+    matches = matcher(reference, [pattern])
+    above = {name for sub in subscribed for name in ancestors(sub)} if "%" in pattern else set()
+    for name in sorted(filter(matches, subscribed | above)):
+        attributes = b"" if name in subscribed else rb"\NoSelect"
+        conn.send(b'* LSUB (%b) "/" %b\r\n' % (attributes, wire.mailbox(name, session.utf8)))
+    return b"LSUB done"
+
+
+COMMANDS = (
+    Command("LIST", State.LOGGED_IN, parse_list, run_list),
+    Command("LSUB", State.LOGGED_IN, parse_lsub, run_lsub),
+)

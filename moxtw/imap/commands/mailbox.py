@@ -1,0 +1,197 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: which mailboxes there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from moxtw.imap import notices, wire
+from moxtw.imap.errors import No
+from moxtw.imap.parser import Parser
+from moxtw.imap.registry import Command, State
+from moxtw.store import accounts, mailboxes
+from moxtw.store.db import Tx
+from moxtw.store.errors import (
+    InvalidMailboxName,
+    MailboxExists,
+    MailboxHasChildren,
+    NoSuchMailbox,
+    StoreError,
+)
+from moxtw.store.model import Mailbox
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+
+
+def valid_name(name: str) -> str:
+    """A mailbox name in its one spelling. Raises No with CANNOT (RFC 9051 7.1)."""
+    try:
+        return mailboxes.valid_name(name)
+    except InvalidMailboxName as exc:
+        raise No(str(exc), b"CANNOT") from None
+
+
+def refusal(exc: StoreError) -> StoreError | No:
+    """What the store refuses about mailboxes, as a reply with its code (RFC 9051 7.1)."""
+    if isinstance(exc, NoSuchMailbox):
+        return No("there is no such mailbox", b"NONEXISTENT")
+    if isinstance(exc, MailboxExists):
+        return No("there is a mailbox of that name", b"ALREADYEXISTS")
+    if isinstance(exc, MailboxHasChildren):
+        return No("there are mailboxes below it", b"HASCHILDREN")
+    if isinstance(exc, InvalidMailboxName):
+        return No(str(exc), b"CANNOT")
+    return exc
+
+
+def parse_name(p: Parser) -> str:
+    """One mailbox name."""
+    p.space()
+    return p.mailbox()
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Arguments of CREATE; `use` are special-use bits, -1 for unknown ones."""
+
+    name: str
+    use: int
+
+
+def parse_create(p: Parser) -> Create:
+    """CREATE with its parameters (RFC 6154 3)."""
+    name = parse_name(p)
+    use = 0
+    if p.take(b" ("):
+        p.expect(b"USE")
+        p.space()
+        for flag in p.parenthesised(lambda: _use(p)):
+            use = -1 if use < 0 or flag is None else use | flag
+        p.expect(b")")
+    return Create(name, use)
+
+
+def _use(p: Parser) -> int | None:
+    p.expect(b"\\")
+    return wire.USE_BITS.get(b"\\" + p.atom().lower())
+
+
+async def run_create(conn: IMAPServer, tag: bytes, args: Create) -> bytes:
+    """CREATE (RFC 9051 6.3.4): makes missing parents too, and subscribes."""
+    session = conn.session
+    assert session is not None
+    if args.use < 0:
+        raise No("unknown special use", b"USEATTR")
+    given = args.name[:-1] if args.name.endswith("/") else args.name
+    name = valid_name(given)
+
+    def job(tx: Tx) -> tuple[list[Mailbox], int]:
+        made = mailboxes.create(tx, session.account_id, name, args.use)
+        return made, accounts.modseq(tx, session.account_id)
+
+    try:
+        made, modseq = await conn.app.store.write(job)
+    except StoreError as exc:
+        raise refusal(exc) from exc
+    session.wrote(modseq)
+    for mailbox in made:
+        session.directory[mailbox.id] = mailbox.name
+        old = given if mailbox.name == name != given else None
+        conn.send(
+            notices.list_line(
+                session, mailbox.name, mailbox.special_use, old, attributes=(rb"\Subscribed",)
+            )
+        )
+    return b"CREATE done"
+
+
+async def run_delete(conn: IMAPServer, tag: bytes, name: str) -> bytes:
+    """DELETE (RFC 9051 6.3.5): not with mailboxes below it; the subscription stays."""
+    session = conn.session
+    assert session is not None
+    name = valid_name(name)
+
+    def job(tx: Tx) -> tuple[Mailbox, int]:
+        mailbox = mailboxes.delete(tx, session.account_id, name)
+        return mailbox, accounts.modseq(tx, session.account_id)
+
+    try:
+        mailbox, modseq = await conn.app.store.write(job)
+    except StoreError as exc:
+        raise refusal(exc) from exc
+    session.directory.pop(mailbox.id, None)
+    if session.view is not None and session.view.mailbox_id == mailbox.id:
+        # Its messages are to be told as removed.
+        session.latest = max(session.latest, modseq)
+    else:
+        session.wrote(modseq)
+    return b"DELETE done"
+
+
+def parse_rename(p: Parser) -> tuple[str, str]:
+    """RENAME: old and new name."""
+    return parse_name(p), parse_name(p)
+
+
+async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> bytes:
+    """RENAME (RFC 9051 6.3.6): those below follow; Inbox only gives away its messages."""
+    session = conn.session
+    assert session is not None
+    old = valid_name(args[0])
+    given = args[1][:-1] if args[1].endswith("/") else args[1]
+    new = valid_name(given)
+
+    def job(tx: Tx) -> tuple[list[tuple[str | None, Mailbox]], int]:
+        changed = mailboxes.rename(tx, session.account_id, old, new)
+        return changed, accounts.modseq(tx, session.account_id)
+
+    try:
+        changed, modseq = await conn.app.store.write(job)
+    except StoreError as exc:
+        raise refusal(exc) from exc
+    view = session.view
+    if old == "Inbox":
+        session.latest = max(session.latest, modseq)
+    else:
+        session.wrote(modseq)
+    for former, mailbox in changed:
+        session.directory[mailbox.id] = mailbox.name
+        if view is not None and view.mailbox_id == mailbox.id:
+            view.name = mailbox.name
+        conn.send(notices.list_line(session, mailbox.name, mailbox.special_use, former))
+    return b"RENAME done"
+
+
+async def run_subscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:
+    """SUBSCRIBE (RFC 9051 6.3.7): to any valid name."""
+    session = conn.session
+    assert session is not None
+    name = valid_name(name)
+    await conn.app.store.write(lambda tx: mailboxes.subscribe(tx, session.account_id, name))
+    return b"SUBSCRIBE done"
+
+
+async def run_unsubscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:
+    """UNSUBSCRIBE (RFC 9051 6.3.8): NO for a name without mailbox and subscription."""
+    session = conn.session
+    assert session is not None
+    name = valid_name(name)
+
+    def job(tx: Tx) -> bool:
+        there = mailboxes.find(tx, session.account_id, name) is not None
+        return mailboxes.unsubscribe(tx, session.account_id, name) or there
+
+    if not await conn.app.store.write(job):
+        raise No("there is neither such a mailbox nor a subscription", b"NONEXISTENT")
+    return b"UNSUBSCRIBE done"
+
+
+COMMANDS = (
+    Command("CREATE", State.LOGGED_IN, parse_create, run_create),
+    Command("DELETE", State.LOGGED_IN, parse_name, run_delete),
+    Command("RENAME", State.LOGGED_IN, parse_rename, run_rename),
+    Command("SUBSCRIBE", State.LOGGED_IN, parse_name, run_subscribe),
+    Command("UNSUBSCRIBE", State.LOGGED_IN, parse_name, run_unsubscribe),
+)
+

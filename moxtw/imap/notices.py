@@ -1,0 +1,150 @@
+"""Telling a client what others have changed (RFC 9051 5.2 and 7.5, RFC 7162 3.2.10).
+
+The change bus says only that an account has reached a modseq. What has changed is read from
+the store, compared with what the client knows, and written in an order in which sequence
+numbers stay right: new messages, removals, changed flags.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from moxtw.imap import seqset, wire
+from moxtw.store import mailboxes, messages
+from moxtw.store.db import Tx
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import Session, View
+    from moxtw.store.model import Changes, FlagRow, MailboxChange
+
+
+async def poll(conn: IMAPServer) -> None:
+    """Write what has changed since the store was last asked, if the bus told of anything."""
+    session = conn.session
+    if session is None or session.latest <= session.polled:
+        return
+    known = session.polled
+    session.polled = session.latest
+    view = session.view
+
+    def job(tx: Tx) -> tuple[list[MailboxChange], Changes | None]:
+        listing = mailboxes.changes_since(tx, session.account_id, known)
+        if view is None:
+            return listing, None
+        return listing, messages.changes_since(tx, view.mailbox_id, view.modseq)
+
+    listing, changes = await conn.app.store.read(job)
+    if session.view is not view:
+        return
+    _tell_listing(conn, session, listing)
+    if view is not None and changes is not None:
+        tell(conn, session, view, changes)
+
+
+def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChange]) -> None:
+    """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms)."""
+    directory = session.directory
+    for kind, mailbox in listing:
+        old = directory.get(mailbox.id)
+        if kind == "remove":
+            if old is None:
+                continue
+            del directory[mailbox.id]
+            if session.rev2:
+                # Others take the unknown attribute for a mailbox that exists.
+                conn.send(
+                    b'* LIST (\\NonExistent) "/" %b\r\n' % wire.mailbox(old, session.utf8)
+                )
+        elif old != mailbox.name:
+            directory[mailbox.id] = mailbox.name
+            conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
+
+
+def list_line(
+    session: Session,
+    name: str,
+    special_use: int = 0,
+    old: str | None = None,
+    attributes: Iterable[bytes] = (),
+) -> bytes:
+    """A LIST response for a mailbox; `old` is its former name (RFC 9051 7.3.1, OLDNAME)."""
+    line = b'* LIST (%b) "/" %b' % (
+        b" ".join([*attributes, *wire.uses(special_use)]),
+        wire.mailbox(name, session.utf8),
+    )
+    if old is not None and session.rev2:
+        line += b' ("OLDNAME" (%b))' % wire.mailbox(old, session.utf8)
+    return line + b"\r\n"
+
+
+def flags_line(keywords: Iterable[str]) -> bytes:
+    """The FLAGS response of a mailbox."""
+    names = [name for name, _ in wire.SYSTEM_FLAGS]
+    names.extend(keyword.encode("ascii", "replace") for keyword in keywords)
+    return b"* FLAGS (%b)\r\n" % b" ".join(names)
+
+
+def fetch_line(session: Session, number: int, row: FlagRow) -> bytes:
+    """A FETCH response that tells of changed flags."""
+    uid, flags, keywords, modseq = row
+    if session.condstore:
+        return b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n" % (
+            number,
+            uid,
+            wire.flag_list(flags, keywords),
+            modseq,
+        )
+    return b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, wire.flag_list(flags, keywords))
+
+
+def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> None:
+    """Write changes of the selected mailbox, and take them into the view."""
+    if changes.keywords != view.keywords and not changes.gone:
+        view.keywords = changes.keywords
+        conn.send(flags_line(view.keywords))
+    changed = changes.changed
+    # Rows are ascending by UID, so new ones stand at the end.
+    first_new = len(changed)
+    while first_new and changed[first_new - 1].uid >= view.uidnext:
+        first_new -= 1
+    added = changed[first_new:]
+    if added:
+        uids = view.uids + array("I", [row.uid for row in added])
+        base = len(view.uids) + 1
+        view.uids = uids
+        conn.send(b"* %d EXISTS\r\n" % len(uids))
+        own = view.own
+        for number, row in enumerate(added, start=base):
+            if row.modseq not in own:
+                conn.send(fetch_line(session, number, row))
+    if changes.uidnext > view.uidnext:
+        view.uidnext = changes.uidnext
+    if changes.vanished:
+        expunge(conn, session, view, changes.vanished)
+    for row in changed[:first_new]:
+        if row.modseq not in view.own and (number := view.number(row.uid)):
+            conn.send(fetch_line(session, number, row))
+    if changes.modseq > view.modseq:
+        view.modseq = changes.modseq
+    view.own = {modseq for modseq in view.own if modseq > view.modseq}
+    if session.handle is not None:
+        session.handle.seen(view.modseq)
+
+
+def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:
+    """Write that messages have gone, those that are in view, and take them out of it."""
+    known = sorted(uid for uid in set(uids) if view.number(uid))
+    if not known:
+        return
+    if session.qresync:
+        for piece in seqset.format_pieces(seqset.to_ranges(known)):
+            conn.send(b"* VANISHED %b\r\n" % piece)
+    else:
+        # From high to low, so that each is the number at the time it is read.
+        conn.send(
+            b"".join([b"* %d EXPUNGE\r\n" % view.number(uid) for uid in reversed(known)])
+        )
+    view.uids = seqset.without(view.uids, known)

@@ -1,0 +1,163 @@
+"""What a connection knows once somebody has logged in, and its view of the selected mailbox.
+
+A view is what the client has been told: which UIDs there are, hence which sequence number
+each has, and up to which modseq. The store is asked for what came after that modseq, and only
+when it is told to the client does the view change (RFC 9051 5.2, 7.5.1).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from moxtw.imap import seqset
+from moxtw.imap.seqset import Ranges
+
+if TYPE_CHECKING:
+    from moxtw.store.changes import SessionHandle
+    from moxtw.store.model import Mailbox
+
+
+class View:
+    """The selected mailbox as the client knows it.
+
+    `uids` is ascending and never changed in place. `uidnext`: the client knows of messages
+    below it. `modseq`: all changes up to it have been told. `own` are the modseqs of changes
+    that this session made and has told already.
+    """
+
+    __slots__ = (
+        "keywords",
+        "mailbox_id",
+        "modseq",
+        "name",
+        "own",
+        "readonly",
+        "saved",
+        "uidnext",
+        "uids",
+        "uidvalidity",
+    )
+
+    def __init__(
+        self, mailbox: Mailbox, uids: array[int], *, modseq: int, readonly: bool
+    ) -> None:
+        self.mailbox_id = mailbox.id
+        self.name = mailbox.name
+        self.uidvalidity = mailbox.uidvalidity
+        self.uidnext = mailbox.uidnext
+        self.keywords = mailbox.keywords
+        self.uids = uids
+        self.modseq = modseq
+        self.readonly = readonly
+        self.own: set[int] = set()
+        # Result of the last SEARCH with SAVE (RFC 5182): UIDs.
+        self.saved: Ranges = []
+
+    def number(self, uid: int) -> int:
+        """The sequence number of a UID, 0 if it is not in view."""
+        uids = self.uids
+        index = bisect_left(uids, uid)
+        return index + 1 if index < len(uids) and uids[index] == uid else 0
+
+    def slices(self, numbers: MessageSet) -> list[tuple[int, int]]:
+        """Where the messages of a set lie in `uids`, as pairs (start, stop) without empty ones.
+
+        Raises Bad for sequence numbers that no message has.
+        """
+        if numbers.ranges is None:
+            return seqset.slices(self.uids, self.saved)
+        if numbers.uid:
+            last = self.uids[-1] if self.uids else 0
+            return seqset.slices(self.uids, seqset.resolve(numbers.ranges, last))
+        ranges = seqset.resolve_numbers(numbers.ranges, len(self.uids))
+        return [(start - 1, end) for start, end in ranges]
+
+    def uid_ranges(self, slices: Sequence[tuple[int, int]]) -> Ranges:
+        """UID ranges that hold the messages of `slices` and no other known one."""
+        return [(self.uids[start], self.uids[stop - 1]) for start, stop in slices]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSet:
+    """A set of messages as a command names them; `ranges` None stands for ``$`` (RFC 5182)."""
+
+    ranges: Ranges | None
+    uid: bool
+
+
+class Session:
+    """Who has logged in, what the client has enabled, which mailbox is selected."""
+
+    __slots__ = (
+        "account_id",
+        "account_name",
+        "condstore",
+        "directory",
+        "enabled",
+        "handle",
+        "latest",
+        "login_address",
+        "polled",
+        "qresync",
+        "rev2",
+        "unsubscribe",
+        "utf8",
+        "view",
+    )
+
+    def __init__(self, account_id: int, account_name: str, login_address: str) -> None:
+        self.account_id = account_id
+        self.account_name = account_name
+        self.login_address = login_address
+        self.enabled: set[str] = set()
+        # Shortcuts for what is asked often.
+        self.utf8 = False
+        self.rev2 = False
+        self.condstore = False
+        self.qresync = False
+        self.view: View | None = None
+        # Modseq of the account of which the bus told, and up to which the store was asked.
+        self.latest = 0
+        self.polled = 0
+        # Names of all mailboxes by id, as the client may know them.
+        self.directory: dict[int, str] = {}
+        self.handle: SessionHandle | None = None
+        self.unsubscribe: Callable[[], None] | None = None
+
+    def enable(self, name: str) -> None:
+        """Enable an extension by its upper-case name."""
+        self.enabled.add(name)
+        self.rev2 = "IMAP4REV2" in self.enabled
+        self.utf8 = self.rev2 or "UTF8=ACCEPT" in self.enabled
+        self.condstore = "CONDSTORE" in self.enabled
+        self.qresync = "QRESYNC" in self.enabled
+
+    def wrote(self, modseq: int) -> None:
+        """A change by this session took `modseq`; the client is told of it by its command.
+
+        If it is the very next after what is known, nothing else has happened meanwhile, and
+        the store need not be asked.
+        """
+        if modseq == self.polled + 1:
+            self.polled = modseq
+            if self.view is not None and self.view.modseq < modseq:
+                self.view.modseq = modseq
+                if self.handle is not None:
+                    self.handle.seen(modseq)
+        else:
+            self.latest = max(self.latest, modseq)
+            if self.view is not None:
+                self.view.own.add(modseq)
+
+    def close(self) -> None:
+        """The connection has ended."""
+        if self.handle is not None:
+            self.handle.close()
+            self.handle = None
+        if self.unsubscribe is not None:
+            self.unsubscribe()
+            self.unsubscribe = None
