@@ -42,6 +42,8 @@ async def poll(conn: IMAPServer) -> None:
     _tell_listing(conn, session, listing)
     if view is not None and changes is not None:
         tell(conn, session, view, changes)
+        if session.handle is not None:
+            session.handle.seen(session.polled)
 
 
 def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChange]) -> None:
@@ -130,8 +132,6 @@ def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> No
     if changes.modseq > view.modseq:
         view.modseq = changes.modseq
     view.own = {modseq for modseq in view.own if modseq > view.modseq}
-    if session.handle is not None:
-        session.handle.seen(view.modseq)
 
 
 def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:

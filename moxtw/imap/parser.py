@@ -34,6 +34,7 @@ _WORD: Final = re.compile(rb"[A-Za-z0-9.=_-]+")
 _QUOTED: Final = re.compile(rb'"([^"\\\x00\r\n]*)"')
 _QUOTED_ESCAPED: Final = re.compile(rb'"((?:[^"\\\x00\r\n]++|\\["\\])*+)"')
 _UNESCAPE: Final = re.compile(rb"\\(.)")
+_BASE64: Final = re.compile(rb"=|[A-Za-z0-9+/]+={0,2}")
 _DIGITS: Final = re.compile(rb"[0-9]{1,20}")
 _FLAG: Final = re.compile(rb"\\?[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
 LITERAL: Final = re.compile(rb"(~?)\{([0-9]{1,20})(\+?)\}\Z")
@@ -71,7 +72,7 @@ class Parser:
     stands at the current place, and does not move then.
     """
 
-    __slots__ = ("_depth", "buf", "index", "lines", "literals", "pos", "streaming", "utf8")
+    __slots__ = ("_depth", "buf", "index", "lines", "literals", "pos", "utf8")
 
     def __init__(self, line: bytes, utf8: bool = False) -> None:
         self.lines = [line]
@@ -81,13 +82,18 @@ class Parser:
         self.index = 0
         self.pos = 0
         self._depth = 0
-        # Whether whoever runs the command reads its literals itself.
-        self.streaming = False
 
     def feed(self, literal: bytes, line: bytes) -> None:
         """Add the literal that was asked for, and the line behind it."""
         self.literals.append(literal)
         self.lines.append(line)
+
+    def restart(self, line: bytes) -> None:
+        """Go on with a new line; what was before is done with."""
+        self.lines = [line]
+        self.literals = []
+        self.buf = line
+        self.index = self.pos = self._depth = 0
 
     def rewind(self, pos: int) -> None:
         """Start again at `pos` of the first line."""
@@ -148,7 +154,8 @@ class Parser:
             raise Bad("space expected" if self.pos < len(self.buf) else "argument missing")
         self.pos += 1
 
-    def _match(self, pattern: re.Pattern[bytes], what: str) -> bytes:
+    def match(self, pattern: re.Pattern[bytes], what: str) -> bytes:
+        """What `pattern` matches here."""
         match = pattern.match(self.buf, self.pos)
         if match is None:
             raise Bad(what + " expected")
@@ -157,22 +164,26 @@ class Parser:
 
     # Words and numbers.
 
+    def base64(self) -> bytes:
+        """Base64, still encoded; "=" stands for no bytes (RFC 4959 3)."""
+        return self.match(_BASE64, "base64")
+
     def tag(self) -> bytes:
         """A command's tag."""
-        return self._match(_TAG, "tag")
+        return self.match(_TAG, "tag")
 
     def atom(self) -> bytes:
         """An atom, as written."""
-        return self._match(_ATOM, "atom")
+        return self.match(_ATOM, "atom")
 
     def word(self) -> bytes:
         """A keyword of the protocol (letters, digits, and ``.=_-``), in upper case."""
-        return self._match(_WORD, "keyword").upper()
+        return self.match(_WORD, "keyword").upper()
 
     def number(self, most: int = MAX_NUMBER) -> int:
         """A number without sign, up to `most`."""
         pos = self.pos
-        number = int(self._match(_DIGITS, "number"))
+        number = int(self.match(_DIGITS, "number"))
         if number > most:
             self.pos = pos
             raise Bad("number too large")
@@ -300,7 +311,7 @@ class Parser:
 
     def flag(self) -> bytes:
         """A flag: one of the system flags or a keyword, as written."""
-        flag = self._match(_FLAG, "flag")
+        flag = self.match(_FLAG, "flag")
         if flag[:1] == b"\\" and flag.lower() not in wire.FLAG_BITS:
             raise Bad("unknown system flag")
         return flag

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from moxtw import metrics
 from moxtw.imap import auth, capability, commands, notices
+from moxtw.imap.commands import append
 from moxtw.imap.connection import READ_LITERAL, Connection, Gone, TimedOut
 from moxtw.imap.context import IMPLICIT_TLS, IMAPContext, IMAPListener
 from moxtw.imap.errors import Bad, Close, IMAPError, No
@@ -58,6 +59,7 @@ class IMAPServer(Connection):
         self._opened = opened
         self._counted = False
         self._first = True
+        self.appends: append.Appends | None = None
         self._stop = False
         self._idling = False
 
@@ -164,8 +166,15 @@ class IMAPServer(Connection):
         name = "(unknown)"
         result = "ok"
         try:
-            command, tag = self._command(p, line)
+            try:
+                command, tag = self._command(p, line)
+            finally:
+                if self.appends and (tag is None or command.name != "APPEND"):
+                    # Their answers come first.
+                    await self.appends.settle()
             name = command.name
+            if name != "ID":
+                self.login.settle(self)
             if not command.states & self.now_state:
                 raise No(f"{name} is not possible in this state")
             args = await self._arguments(p, command)
@@ -179,19 +188,19 @@ class IMAPServer(Connection):
             raise
         except IMAPError as exc:
             result = "badsyntax" if isinstance(exc, Bad) else "usererror"
-            self._fail(tag or p.partial_tag(), exc, p)
+            await self._fail(tag or p.partial_tag(), exc, p)
         except StoreError as exc:
             if isinstance(exc, StoreClosed):
                 raise
             result = "servererror"
-            self._fail(tag, self._store_error(exc), p)
+            await self._fail(tag, self.store_error(exc), p)
         except (Gone, TimedOut):
             result = "ioerror"
             raise
         except Exception as exc:  # noqa: BLE001 - the connection stays
             result = "panic"
             self.log.failure("unforeseen exception in command", exc, cmd=name)
-            self._fail(tag, No("internal error", b"SERVERBUG"), p)
+            await self._fail(tag, No("internal error", b"SERVERBUG"), p)
         finally:
             self._first = False
             self._observe(name, result, self.clock.seconds() - started)
@@ -250,13 +259,15 @@ class IMAPServer(Connection):
                 need = p.announced() if len(p.literals) >= _PARSED_LITERALS else None
             p.rewind(start)
 
-    def _fail(self, tag: bytes | None, exc: IMAPError, p: Parser) -> None:
+    async def _fail(self, tag: bytes | None, exc: IMAPError, p: Parser) -> None:
+        if self.appends:
+            await self.appends.settle()
         text = exc.reply()
         if isinstance(exc, Bad) and self.session is not None and p.rest():
             shown = p.rest().decode("ascii", "backslashreplace")
             text = Bad(f"{exc.text}, at position {p.pos}: {shown}", exc.code).reply()
         need = p.announced()
-        if need is not None and not need.sync and not p.streaming:
+        if need is not None and not need.sync:
             # The literal follows, and cannot be told from commands (RFC 7888 4).
             if exc.code == b"TOOBIG":
                 self.sendLine(b"* BYE [ALERT] " + exc.text.encode("ascii", "replace"))
@@ -266,10 +277,13 @@ class IMAPServer(Connection):
             raise Close(b"* BYE closing: cannot skip a literal after a bad command")
         self._respond(exc.status, tag, text)
 
-    def _store_error(self, exc: StoreError) -> IMAPError:
+    def store_error(self, exc: StoreError) -> IMAPError:
+        """What the store cannot do, as a reply. Logs it."""
         if isinstance(exc, DiskFull):
             self.log.error("disk full", err=exc)
             return No("no room left on the server", b"UNAVAILABLE")
+        if isinstance(exc, TooMany):
+            return No(str(exc), b"LIMIT")
         self.log.error("store", err=exc)
         return No(f"cannot be done: {exc}", b"SERVERBUG")
 
@@ -288,6 +302,11 @@ class IMAPServer(Connection):
             b"%b BAD command lines are limited to %d bytes" % (tag, MAX_LINE),
             b"* BYE closing the connection after an endless line",
         )
+
+    def disk_full(self, exc: DiskFull) -> Close:
+        """What ends the connection when a message under way finds no room on the disk."""
+        self.log.error("disk full", err=exc)
+        return Close(b"* BYE [UNAVAILABLE] no room left on the server")
 
     # -- The session --------------------------------------------------------------------
 

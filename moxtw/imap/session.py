@@ -136,22 +136,28 @@ class Session:
         self.condstore = "CONDSTORE" in self.enabled
         self.qresync = "QRESYNC" in self.enabled
 
-    def wrote(self, modseq: int) -> None:
-        """A change by this session took `modseq`; the client is told of it by its command.
+    def wrote(self, modseq: int, mailbox_id: int = 0, added_to: int = 0) -> None:
+        """A change by this session took `modseq`.
 
-        If it is the very next after what is known, nothing else has happened meanwhile, and
-        the store need not be asked.
+        `mailbox_id` is the mailbox whose messages changed, in a way that the client has been
+        told of by the command. `added_to` is one that got messages: if it is selected, the
+        client is still to be told of those.
+
+        If the modseq is the very next after what is known, nothing else has happened
+        meanwhile, and the store need not be asked.
         """
-        if modseq == self.polled + 1:
+        view = self.view
+        selected = 0 if view is None else view.mailbox_id
+        if modseq == self.polled + 1 and not (added_to and added_to == selected):
             self.polled = modseq
-            if self.view is not None and self.view.modseq < modseq:
-                self.view.modseq = modseq
-                if self.handle is not None:
-                    self.handle.seen(modseq)
-        else:
+            if view is not None and mailbox_id == selected and view.modseq < modseq:
+                view.modseq = modseq
+            if view is not None and self.handle is not None:
+                self.handle.seen(modseq)
+        elif modseq > self.polled:
             self.latest = max(self.latest, modseq)
-            if self.view is not None:
-                self.view.own.add(modseq)
+            if view is not None:
+                view.own.add(modseq)
 
     def close(self) -> None:
         """The connection has ended."""

@@ -1,0 +1,155 @@
+"""COPY, MOVE, EXPUNGE and their UID forms (RFC 9051 6.4.3, 6.4.7, 6.4.8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from moxtw.imap import notices, seqset
+from moxtw.imap.commands import quota
+from moxtw.imap.commands.fetch import parse_message_set
+from moxtw.imap.commands.flags import writable
+from moxtw.imap.commands.mailbox import parse_name, valid_name
+from moxtw.imap.errors import No
+from moxtw.imap.parser import Parser
+from moxtw.imap.registry import Command, State, no_arguments
+from moxtw.imap.seqset import Ranges
+from moxtw.imap.session import MessageSet
+from moxtw.store import mailboxes, messages
+from moxtw.store.db import Tx
+from moxtw.store.errors import NoSuchMailbox, OverQuota
+from moxtw.store.model import CopyResult
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Arguments of COPY and MOVE."""
+
+    numbers: MessageSet
+    name: str
+
+
+def parse_copy(p: Parser, uid: bool = False) -> Copy:
+    """COPY, MOVE and their UID forms."""
+    p.space()
+    numbers = parse_message_set(p, uid)
+    return Copy(numbers, parse_name(p))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The transaction of COPY or MOVE: gives the destination and what was done."""
+
+    account_id: int
+    source_id: int
+    ranges: Ranges
+    name: str
+    quota: int
+    move: bool
+
+    def __call__(self, tx: Tx) -> tuple[int, CopyResult]:
+        dest = mailboxes.find(tx, self.account_id, self.name)
+        if dest is None:
+            raise NoSuchMailbox(self.name)
+        if dest.id == self.source_id:
+            raise No("the messages are in that mailbox already", b"CANNOT")
+        if self.move:
+            return dest.id, messages.move(
+                tx, self.account_id, self.source_id, self.ranges, dest.id
+            )
+        return dest.id, messages.copy(
+            tx, self.account_id, self.source_id, self.ranges, dest.id, self.quota
+        )
+
+
+async def _transfer(conn: IMAPServer, args: Copy, move: bool) -> tuple[int, CopyResult]:
+    session = conn.session
+    assert session is not None and session.view is not None
+    view = writable(session) if move else session.view
+    name = valid_name(args.name)
+    ranges = view.uid_ranges(view.slices(args.numbers))
+    job = _Job(session.account_id, view.mailbox_id, ranges, name, quota.limit(conn), move)
+    try:
+        dest_id, result = await conn.app.store.write(job)
+    except NoSuchMailbox:
+        raise No("there is no such mailbox", b"TRYCREATE") from None
+    except OverQuota:
+        raise No("the account has no room for them", b"OVERQUOTA") from None
+    if not result.source_uids:
+        raise No("no messages match")
+    return dest_id, result
+
+
+def _copyuid(result: CopyResult) -> bytes:
+    return b"[COPYUID %d %b %b]" % (
+        result.uidvalidity,
+        seqset.format_numbers(result.source_uids),
+        seqset.format_numbers(result.dest_uids),
+    )
+
+
+async def run_copy(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
+    """COPY: all or none."""
+    dest_id, result = await _transfer(conn, args, move=False)
+    assert conn.session is not None
+    conn.session.wrote(result.modseq, added_to=dest_id)
+    return _copyuid(result) + b" COPY done"
+
+
+async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
+    """MOVE (RFC 6851)."""
+    _, result = await _transfer(conn, args, move=True)
+    session = conn.session
+    assert session is not None and session.view is not None
+    view = session.view
+    session.wrote(result.modseq, view.mailbox_id)
+    conn.sendUntaggedResponse(b"OK " + _copyuid(result) + b" moved")
+    notices.expunge(conn, session, view, result.source_uids)
+    if session.qresync:
+        return b"[HIGHESTMODSEQ %d] MOVE done" % result.modseq
+    return b"MOVE done"
+
+
+def parse_uid_expunge(p: Parser) -> MessageSet:
+    """UID EXPUNGE: which UIDs."""
+    p.space()
+    return parse_message_set(p, True)
+
+
+async def run_expunge(conn: IMAPServer, tag: bytes, args: MessageSet | None) -> bytes:
+    """EXPUNGE and UID EXPUNGE: of messages that the client knows, those flagged Deleted."""
+    session = conn.session
+    assert session is not None
+    view = writable(session)
+    if args is None:
+        ranges = [(1, view.uids[-1])] if view.uids else []
+    else:
+        ranges = view.uid_ranges(view.slices(args))
+    if not ranges:
+        return b"EXPUNGE done"
+
+    def job(tx: Tx) -> tuple[int, list[int]]:
+        return messages.expunge(tx, session.account_id, view.mailbox_id, ranges)
+
+    modseq, uids = await conn.app.store.write(job)
+    if not uids:
+        return b"EXPUNGE done"
+    session.wrote(modseq, view.mailbox_id)
+    notices.expunge(conn, session, view, uids)
+    if session.condstore:
+        return b"[HIGHESTMODSEQ %d] EXPUNGE done" % modseq
+    return b"EXPUNGE done"
+
+
+COMMANDS = (
+    Command("COPY", State.SELECTED, parse_copy, run_copy),
+    Command("UID COPY", State.SELECTED, partial(parse_copy, uid=True), run_copy),
+    Command("MOVE", State.SELECTED, parse_copy, run_move),
+    Command("UID MOVE", State.SELECTED, partial(parse_copy, uid=True), run_move),
+    Command("EXPUNGE", State.SELECTED, no_arguments, run_expunge),
+    Command("UID EXPUNGE", State.SELECTED, parse_uid_expunge, run_expunge),
+)

@@ -1,0 +1,329 @@
+"""FETCH (RFC 9051 6.4.5, RFC 7162 3.1.4): answered batch by batch, as the client takes it.
+
+Each batch is a job of the store that reads rows and makes finished lines of them; between
+batches other connections are served, and a client that does not read is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from moxtw.imap import sections, seqset
+from moxtw.imap.commands.basic import enable_condstore
+from moxtw.imap.errors import Bad, No
+from moxtw.imap.fetchitems import FLAG_ROW, Items, parse_items
+from moxtw.imap.parser import Parser
+from moxtw.imap.registry import Command, State
+from moxtw.imap.seqset import Ranges
+from moxtw.imap.session import MessageSet
+from moxtw.imap.wire import SEEN
+from moxtw.mail import mime, transfer
+from moxtw.store import messages
+from moxtw.store.db import Tx
+from moxtw.store.errors import NoContent, NoSuchMailbox
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import Session, View
+
+# Messages in a batch: of flags only, of other columns, of sections.
+_FLAGS_BATCH: Final = 1000
+_ROWS_BATCH: Final = 400
+_SECTIONS_BATCH: Final = 64
+# A batch of sections ends when it has so many bytes.
+_BATCH_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Arguments of FETCH. `changed_since` None without; `vanished`: tell removals too."""
+
+    numbers: MessageSet
+    items: Items
+    changed_since: int | None
+    vanished: bool
+
+
+def parse_message_set(p: Parser, uid: bool) -> MessageSet:
+    """A sequence set, or ``$`` for the saved result (RFC 5182)."""
+    if p.take(b"$"):
+        return MessageSet(None, uid)
+    return MessageSet(p.sequence_set(), uid)
+
+
+def parse_fetch(p: Parser, uid: bool = False) -> Fetch:
+    """FETCH and UID FETCH."""
+    p.space()
+    numbers = parse_message_set(p, uid)
+    p.space()
+    items = parse_items(p)
+    changed_since: int | None = None
+    vanished = False
+
+    def modifier() -> None:
+        nonlocal changed_since, vanished
+        word = p.word()
+        if word == b"CHANGEDSINCE" and changed_since is None:
+            p.space()
+            changed_since = p.number64()
+        elif word == b"VANISHED" and not vanished:
+            vanished = True
+        else:
+            raise Bad("unknown FETCH modifier")
+
+    if p.take(b" "):
+        p.parenthesised(modifier)
+    if vanished and (not uid or changed_since is None):
+        raise Bad("VANISHED goes with UID FETCH and CHANGEDSINCE only")
+    return Fetch(numbers, items, changed_since, vanished)
+
+
+class Batch(NamedTuple):
+    """What a job makes of some messages.
+
+    `out` are pieces of the response; `done` is how many of the messages it covers, `unseen`
+    those that Seen must be set on, `expunged` whether some have gone.
+    """
+
+    out: list[bytes | sections.Stream]
+    done: int
+    unseen: list[int]
+    expunged: bool
+
+
+class _Job:
+    """Reads and writes batches of one FETCH."""
+
+    def __init__(self, session: Session, view: View, items: Items) -> None:
+        self.mailbox_id = view.mailbox_id
+        self.items = items
+        self.utf8 = session.utf8
+        self.want = items.want()
+        if items.flags_only:
+            self.size = _FLAGS_BATCH
+            self.run = self.flags
+        elif items.sections:
+            self.size = _SECTIONS_BATCH
+            self.run = self.sections
+        else:
+            self.size = _ROWS_BATCH
+            self.run = self.columns
+        self.mark_seen = items.seen and not view.readonly
+
+    def flags(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """UID, FLAGS and MODSEQ."""
+        rows = messages.flags(tx, self.mailbox_id, _ranges(uids, numbers))
+        if len(rows) != len(uids):
+            return self.columns(tx, uids, numbers)
+        lines = self.items.lines(rows, numbers, self.utf8, FLAG_ROW)
+        return Batch([b"".join(lines)], len(uids), [], False)
+
+    def _rows(
+        self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]
+    ) -> tuple[list[Any], Sequence[int], bool]:
+        """Rows with their sequence numbers, and whether some messages have gone."""
+        ranges = _ranges(uids, numbers)
+        rows: list[Any] = messages.rows(tx, self.mailbox_id, ranges, self.want)
+        if len(rows) == len(uids):
+            return rows, numbers, False
+        # Others have expunged some: they stay readable as long as this view shows them.
+        live = {row.uid for row in rows}
+        gone = seqset.to_ranges(uid for uid in uids if uid not in live)
+        rows += messages.rows(tx, self.mailbox_id, gone, self.want, expunged=True)
+        rows.sort(key=lambda row: row.uid)
+        number_of = dict(zip(uids, numbers, strict=True))
+        return rows, [number_of[row.uid] for row in rows], True
+
+    def columns(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """What the store keeps ready."""
+        rows, numbers, gone = self._rows(tx, uids, numbers)
+        lines = self.items.lines(rows, numbers, self.utf8)
+        return Batch([b"".join(lines)], len(uids), [], gone)
+
+    def sections(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """Sections of messages, up to some size."""
+        rows, numbers, gone = self._rows(tx, uids, numbers)
+        starts = self.items.lines(rows, numbers, self.utf8, end=b"")
+        out: list[bytes | sections.Stream] = []
+        unseen: list[int] = []
+        size = done = 0
+        last = -1
+        for row, start in zip(rows, starts, strict=True):
+            out.append(start)
+            tree = mime.unpack_tree(row.tree)
+            for section in self.items.sections:
+                out.append(b" ")
+                for piece in sections.write(tx, row, tree, section):
+                    out.append(piece)
+                    size += piece.length if isinstance(piece, sections.Stream) else len(piece)
+            out.append(b")\r\n")
+            if self.mark_seen and not row.flags & SEEN:
+                unseen.append(row.uid)
+            last = row.uid
+            if size >= _BATCH_BYTES:
+                break
+        done = len(uids)
+        if size >= _BATCH_BYTES:
+            done = uids.index(last) + 1
+        return Batch(_joined(out), done, unseen, gone)
+
+
+def _ranges(uids: Sequence[int], numbers: Sequence[int]) -> Ranges:
+    """UID ranges for messages: between neighbours by number there is no other live message."""
+    ranges: Ranges = []
+    start = 0
+    for index in range(1, len(uids) + 1):
+        if index == len(uids) or numbers[index] != numbers[index - 1] + 1:
+            ranges.append((uids[start], uids[index - 1]))
+            start = index
+    return ranges
+
+
+def _joined(pieces: list[bytes | sections.Stream]) -> list[bytes | sections.Stream]:
+    """The same with neighbouring bytes made one."""
+    result: list[bytes | sections.Stream] = []
+    run: list[bytes] = []
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            run.append(piece)
+        else:
+            result.append(b"".join(run))
+            result.append(piece)
+            run = []
+    if run:
+        result.append(b"".join(run))
+    return result
+
+
+def _numbered(view: View, slices: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """UIDs and sequence numbers of the messages in slices."""
+    uids: list[int] = []
+    numbers: list[int] = []
+    for start, stop in slices:
+        uids.extend(view.uids[start:stop])
+        numbers.extend(range(start + 1, stop + 1))
+    return uids, numbers
+
+
+async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
+    """FETCH and UID FETCH."""
+    session = conn.session
+    assert session is not None and session.view is not None
+    view = session.view
+    if args.vanished and not session.qresync:
+        raise Bad("VANISHED needs QRESYNC to be enabled")
+    slices = view.slices(args.numbers)
+    items = args.items
+    uid = args.numbers.uid
+    asks_modseq = any(column.name == b"MODSEQ" for column in items.columns)
+    if args.changed_since is not None or asks_modseq:
+        enable_condstore(conn)
+    if args.changed_since is not None or (uid and session.qresync):
+        items = items.with_column(b"MODSEQ")
+    uids, numbers = _numbered(view, slices)
+    if args.changed_since is not None:
+        uids = await _changed(conn, view, args, uids)
+        numbers = [view.number(uid) for uid in uids]
+    job = _Job(session, view, items)
+    unseen: list[int] = []
+    expunged = False
+    position = 0
+    try:
+        while position < len(uids):
+            stop = position + job.size
+            batch = await conn.app.store.read(
+                partial(
+                    _call, job, uids=uids[position:stop], numbers=numbers[position:stop]
+                )
+            )
+            position += batch.done
+            unseen += batch.unseen
+            expunged = expunged or batch.expunged
+            for piece in batch.out:
+                if isinstance(piece, sections.Stream):
+                    await _stream(conn, piece)
+                else:
+                    conn.send(piece)
+            await conn.drain()
+    except NoContent as exc:
+        conn.log.error("message content missing", err=exc)
+        raise No("the content of a message is missing") from exc
+    finally:
+        if unseen:
+            await _set_seen(conn, session, view, unseen)
+    if expunged:
+        return b"[EXPUNGEISSUED] some messages have been expunged"
+    return b"FETCH done"
+
+
+def _call(job: _Job, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
+    return job.run(tx, uids, numbers)
+
+
+async def _changed(
+    conn: IMAPServer, view: View, args: Fetch, uids: list[int]
+) -> list[int]:
+    """Those of the messages that have changed since a modseq; tells the removed ones too."""
+    since = args.changed_since
+    assert since is not None
+
+    def job(tx: Tx) -> tuple[list[int], list[int]]:
+        changes = messages.changes_since(tx, view.mailbox_id, since)
+        return [row.uid for row in changes.changed], changes.vanished
+
+    changed, vanished = await conn.app.store.read(job)
+    if args.vanished:
+        asked: Ranges = view.saved
+        if args.numbers.ranges is not None:
+            asked = seqset.resolve(args.numbers.ranges, view.uidnext - 1)
+        # Those still in view are told in their turn, as removals that the client knows not yet.
+        gone = [uid for uid in seqset.select(vanished, asked) if not view.number(uid)]
+        for piece in seqset.format_pieces(seqset.to_ranges(gone)):
+            conn.send(b"* VANISHED (EARLIER) %b\r\n" % piece)
+    wanted = set(changed)
+    return [uid for uid in uids if uid in wanted]
+
+
+async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
+    """Send bytes of a large section, piece after piece."""
+    decoder = transfer.decoder(source.encoding or "binary")
+    skip = source.skip
+    left = source.take or source.length
+    for offset in range(0, source.length, sections.PIECE):
+        raw = await conn.app.store.read(partial(sections.read, source=source, offset=offset))
+        data = decoder.feed(raw)
+        if offset + sections.PIECE >= source.length:
+            data += decoder.finish()
+        if skip:
+            skip, data = max(skip - len(data), 0), data[skip:]
+        data = data[:left]
+        left -= len(data)
+        conn.send(data)
+        await conn.drain()
+        if not left:
+            return
+
+
+async def _set_seen(conn: IMAPServer, session: Session, view: View, uids: list[int]) -> None:
+    """Set Seen on messages that were read, in one transaction."""
+
+    def job(tx: Tx) -> int:
+        try:
+            return messages.store_flags(
+                tx, session.account_id, view.mailbox_id, seqset.to_ranges(uids), "+", SEEN
+            ).modseq
+        except NoSuchMailbox:
+            return 0
+
+    modseq = await conn.app.store.write(job)
+    # The client is told like of changes by others.
+    session.latest = max(session.latest, modseq)
+
+
+COMMANDS = (
+    Command("FETCH", State.SELECTED, parse_fetch, run_fetch, notices=False),
+    Command("UID FETCH", State.SELECTED, partial(parse_fetch, uid=True), run_fetch),
+)

@@ -1,0 +1,173 @@
+"""STORE (RFC 9051 6.4.6, RFC 7162 3.1.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from moxtw.imap import notices, seqset
+from moxtw.imap.commands.basic import enable_condstore
+from moxtw.imap.commands.fetch import parse_message_set
+from moxtw.imap.errors import Bad, No
+from moxtw.imap.parser import Parser, split_flags
+from moxtw.imap.registry import Command, State
+from moxtw.imap.seqset import Ranges
+from moxtw.imap.session import MessageSet
+from moxtw.store import messages
+from moxtw.store.db import Tx
+from moxtw.store.errors import NoSuchMailbox
+from moxtw.store.model import FlagRow, StoreResult
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import Session, View
+
+# Messages in one transaction, so that no job holds the writer for long.
+_BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Arguments of STORE; `op` is ``+``, ``-`` or ``=``."""
+
+    numbers: MessageSet
+    op: str
+    silent: bool
+    flags: int
+    keywords: tuple[str, ...]
+    unchanged_since: int | None
+
+
+def parse_store(p: Parser, uid: bool = False) -> Store:
+    """STORE and UID STORE."""
+    p.space()
+    numbers = parse_message_set(p, uid)
+    p.space()
+    unchanged_since: int | None = None
+    if p.take(b"("):
+        p.expect(b"UNCHANGEDSINCE")
+        p.space()
+        unchanged_since = p.number64()
+        p.expect(b")")
+        p.space()
+    op = "="
+    if p.take(b"+"):
+        op = "+"
+    elif p.take(b"-"):
+        op = "-"
+    word = p.word()
+    if word not in (b"FLAGS", b"FLAGS.SILENT"):
+        raise Bad("FLAGS expected")
+    p.space()
+    if p.peek(b"("):
+        flags, keywords = p.flag_list()
+    else:
+        names = [p.flag()]
+        while p.take(b" "):
+            names.append(p.flag())
+        flags, keywords = split_flags(names)
+    return Store(numbers, op, word == b"FLAGS.SILENT", flags, keywords, unchanged_since)
+
+
+def writable(session: Session) -> View:
+    """The selected mailbox, which must not be read-only."""
+    view = session.view
+    assert view is not None
+    if view.readonly:
+        raise No("the mailbox is selected read-only", b"NOPERM")
+    return view
+
+
+async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
+    """STORE: change flags and keywords."""
+    session = conn.session
+    assert session is not None
+    view = writable(session)
+    slices = view.slices(args.numbers)
+    if args.unchanged_since is not None:
+        enable_condstore(conn)
+    failed: list[int] = []
+    found = 0
+    for start, stop in _batches(slices):
+        ranges = view.uid_ranges([(start, stop)])
+        try:
+            result = await conn.app.store.write(
+                partial(_job, session.account_id, view.mailbox_id, ranges, args)
+            )
+        except NoSuchMailbox:
+            raise No("the mailbox has been deleted", b"NONEXISTENT") from None
+        if result.changed:
+            session.wrote(result.modseq, view.mailbox_id)
+        if result.new_keywords:
+            view.keywords = tuple(sorted({*view.keywords, *args.keywords}))
+            conn.send(notices.flags_line(view.keywords))
+        failed += result.failed
+        found += len(result.changed) + len(result.unchanged) + len(result.failed)
+        _answer(conn, session, view, args, result.changed, result.unchanged)
+        await conn.drain()
+    if failed:
+        modified = failed if args.numbers.uid else [view.number(uid) for uid in failed]
+        return b"[MODIFIED %b] some messages have changed meanwhile" % seqset.format_numbers(
+            modified
+        )
+    if found < sum(stop - start for start, stop in slices):
+        return b"[EXPUNGEISSUED] some messages have been expunged"
+    return b"STORE done"
+
+
+def _job(
+    account_id: int, mailbox_id: int, ranges: Ranges, args: Store, tx: Tx
+) -> StoreResult:
+    return messages.store_flags(
+        tx,
+        account_id,
+        mailbox_id,
+        ranges,
+        args.op,
+        args.flags,
+        args.keywords,
+        args.unchanged_since,
+    )
+
+
+def _batches(slices: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Slices cut into pieces of at most `_BATCH` messages."""
+    return [
+        (begin, min(begin + _BATCH, stop))
+        for start, stop in slices
+        for begin in range(start, stop, _BATCH)
+    ]
+
+
+def _answer(
+    conn: IMAPServer,
+    session: Session,
+    view: View,
+    args: Store,
+    changed: list[FlagRow],
+    unchanged: list[FlagRow],
+) -> None:
+    """FETCH responses with the new flags; for SILENT only the modseq (RFC 7162 3.1.3)."""
+    if args.silent:
+        if session.condstore:
+            conn.send(
+                b"".join(
+                    [
+                        b"* %d FETCH (UID %d MODSEQ (%d))\r\n"
+                        % (view.number(row.uid), row.uid, row.modseq)
+                        for row in changed
+                    ]
+                )
+            )
+        return
+    rows = sorted(changed + unchanged) if unchanged else changed
+    conn.send(
+        b"".join([notices.fetch_line(session, view.number(row.uid), row) for row in rows])
+    )
+
+
+COMMANDS = (
+    Command("STORE", State.SELECTED, parse_store, run_store, notices=False),
+    Command("UID STORE", State.SELECTED, partial(parse_store, uid=True), run_store),
+)

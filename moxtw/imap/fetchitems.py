@@ -1,0 +1,265 @@
+"""What FETCH can ask for (RFC 9051 6.4.5): parsing, and lines made from rows of the store.
+
+Items that the store keeps ready are columns: for a batch of rows each makes a list of values,
+and one template makes a line of each row. Sections of messages stand in `sections`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
+
+from moxtw.imap import wire
+from moxtw.imap.errors import Bad
+from moxtw.imap.parser import MAX_NUMBER, Parser
+from moxtw.store.model import Want
+
+# Numbers of a part; a message is not nested deeper than the MIME parser goes.
+MAX_PART: Final = 100
+
+_PART: Final = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
+_KINDS: Final = (b"HEADER.FIELDS.NOT", b"HEADER.FIELDS", b"HEADER", b"TEXT", b"MIME")
+_MACROS: Final[dict[bytes, tuple[bytes, ...]]] = {
+    b"ALL": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE"),
+    b"FAST": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"),
+    b"FULL": (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a message (RFC 9051 6.4.5.1).
+
+    `what` is the form: ``BODY``, ``BINARY``, or ``BINARY.SIZE``. `kind` is the specifier:
+    ``HEADER``, ``TEXT``, ``MIME`` or empty; `fields` are lower-case names for HEADER.FIELDS,
+    None without, and `exclude` turns them round. `partial`: first byte and count. `label` is
+    how the answer names the section. `seen`: reading it sets Seen.
+    """
+
+    what: bytes
+    part: tuple[int, ...]
+    kind: bytes
+    fields: tuple[bytes, ...] | None
+    exclude: bool
+    partial: tuple[int, int] | None
+    label: bytes
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """An item that is made from columns of rows; `template` takes one value.
+
+    `values` makes the values of many rows, given where in a row a field stands.
+    """
+
+    name: bytes
+    want: Want
+    template: bytes
+    values: Callable[[Sequence[Any], dict[str, int], bool], list[Any]]
+
+
+def _plain(field: str) -> Callable[[Sequence[Any], dict[str, int], bool], list[Any]]:
+    def values(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[Any]:
+        return list(map(itemgetter(at[field]), rows))
+
+    return values
+
+
+def _flags(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
+    bits, words = at["flags"], at["keywords"]
+    make = wire.flag_list
+    return [make(row[bits], row[words]) for row in rows]
+
+
+def _received(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
+    place, make = at["received"], wire.date_time
+    return [make(row[place]) for row in rows]
+
+
+def _saved(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
+    place = at["save_date"]
+    return [
+        b"NIL" if row[place] is None else b'"%b"' % wire.date_time(row[place]) for row in rows
+    ]
+
+
+def _preview(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
+    # RFC 8970 3.1: at most 200 characters.
+    place = at["preview"]
+    return [
+        wire.string((row[place] or "")[:200].strip().encode("utf-8", "replace"), utf8)
+        for row in rows
+    ]
+
+
+COLUMNS: Final[dict[bytes, Column]] = {
+    column.name: column
+    for column in (
+        Column(b"UID", Want(0), b"UID %d", _plain("uid")),
+        Column(b"FLAGS", Want.FLAGS, b"FLAGS (%b)", _flags),
+        Column(b"INTERNALDATE", Want.DATE, b'INTERNALDATE "%b"', _received),
+        Column(b"RFC822.SIZE", Want.SIZE, b"RFC822.SIZE %d", _plain("size")),
+        Column(b"ENVELOPE", Want.ENVELOPE, b"ENVELOPE %b", _plain("envelope")),
+        Column(b"BODY", Want.BODY, b"BODY %b", _plain("body")),
+        Column(
+            b"BODYSTRUCTURE", Want.BODYSTRUCTURE, b"BODYSTRUCTURE %b", _plain("bodystructure")
+        ),
+        Column(b"MODSEQ", Want.MODSEQ, b"MODSEQ (%d)", _plain("modseq")),
+        Column(b"SAVEDATE", Want.SAVEDATE, b"SAVEDATE %b", _saved),
+        Column(b"PREVIEW", Want.PREVIEW, b"PREVIEW %b", _preview),
+    )
+}
+
+# Where fields stand in the rows that the store gives.
+ROW: Final = {
+    "uid": 0, "id": 1, "flags": 2, "keywords": 3, "size": 4, "received": 5, "save_date": 6,
+    "modseq": 7, "envelope": 8, "body": 9, "bodystructure": 10, "preview": 11, "tree": 12,
+    "prefix": 13, "content_id": 14,
+}  # fmt: skip
+FLAG_ROW: Final = {"uid": 0, "flags": 1, "keywords": 2, "modseq": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What a FETCH asks for: columns (the UID first) and sections."""
+
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def seen(self) -> bool:
+        """Whether reading sets Seen."""
+        return any(section.seen for section in self.sections)
+
+    @property
+    def flags_only(self) -> bool:
+        """Whether nothing but UID, FLAGS and MODSEQ is asked for."""
+        return not self.sections and all(
+            column.name in (b"UID", b"FLAGS", b"MODSEQ") for column in self.columns
+        )
+
+    def want(self) -> int:
+        """The columns to read."""
+        want = 0
+        for column in self.columns:
+            want |= column.want
+        if self.sections:
+            want |= Want.TREE | Want.PREFIX | Want.CONTENT | Want.FLAGS
+        return want
+
+    def with_column(self, name: bytes) -> Items:
+        """These items and one more column, if it is not among them."""
+        column = COLUMNS[name]
+        if column in self.columns:
+            return self
+        return Items((*self.columns, column), self.sections)
+
+    def lines(
+        self,
+        rows: Sequence[Any],
+        numbers: Sequence[int],
+        utf8: bool,
+        at: dict[str, int] = ROW,
+        end: bytes = b")\r\n",
+    ) -> list[bytes]:
+        """The beginning of each row's FETCH response, up to and with `end`."""
+        template = b" ".join([column.template for column in self.columns])
+        columns = [column.values(rows, at, utf8) for column in self.columns]
+        whole = b"* %d FETCH (" + template + end
+        return list(map(whole.__mod__, zip(numbers, *columns, strict=True)))
+
+
+def parse_items(p: Parser) -> Items:
+    """One item, a macro, or items in parentheses. The UID is always among them."""
+    names: dict[bytes, None] = {b"UID": None}
+    sections: dict[bytes, Section] = {}
+
+    def item() -> None:
+        word = p.word()
+        if word in (b"BODY", b"BODY.PEEK", b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE") and p.take(
+            b"["
+        ):
+            section = _parse_section(p, word)
+        elif word == b"RFC822":
+            section = Section(b"BODY", (), b"", None, False, None, b"RFC822", True)
+        elif word == b"RFC822.HEADER":
+            section = Section(b"BODY", (), b"HEADER", None, False, None, word, False)
+        elif word == b"RFC822.TEXT":
+            section = Section(b"BODY", (), b"TEXT", None, False, None, word, True)
+        elif word in COLUMNS:
+            if word == b"PREVIEW" and p.take(b" ("):
+                # RFC 8970 3.2: whether LAZY or not, previews are at hand.
+                p.expect(b"LAZY")
+                p.expect(b")")
+            names[word] = None
+            return
+        else:
+            raise Bad("unknown FETCH item")
+        known = sections.get(section.label)
+        if known is None or section.seen:
+            sections[section.label] = section
+
+    for macro, expansion in _MACROS.items():
+        if p.peek(macro) and p.buf[p.pos + len(macro) : p.pos + len(macro) + 1] in (b"", b" "):
+            p.word()
+            names.update(dict.fromkeys(expansion))
+            break
+    else:
+        if p.peek(b"("):
+            p.parenthesised(item)
+        else:
+            item()
+    return Items(tuple(COLUMNS[name] for name in names), tuple(sections.values()))
+
+
+def _parse_section(p: Parser, word: bytes) -> Section:
+    """The rest of a section, behind its opening bracket."""
+    what = b"BODY" if word.startswith(b"BODY") else b"BINARY"
+    if word == b"BINARY.SIZE":
+        what = word
+    part: tuple[int, ...] = ()
+    label = what + b"["
+    kind = b""
+    fields: tuple[bytes, ...] | None = None
+    exclude = False
+    if p.buf[p.pos : p.pos + 1].isdigit():
+        text = p.match(_PART, "part number")
+        part = tuple(int(number) for number in text.split(b"."))
+        if len(part) > MAX_PART or max(part) > MAX_NUMBER:
+            raise Bad("part number too deep")
+        label += text
+    if what == b"BODY" and (not part or p.take(b".")) and not p.peek(b"]"):
+        for name in _KINDS:
+            if p.take(name):
+                break
+        else:
+            raise Bad("unknown section")
+        kind = name
+        label += (b"." if part else b"") + name
+        if kind == b"MIME" and not part:
+            raise Bad("MIME needs a part number")
+        if kind.startswith(b"HEADER.FIELDS"):
+            exclude = kind.endswith(b"NOT")
+            kind = b"HEADER"
+            p.space()
+            given = p.parenthesised(p.astring)
+            fields = tuple(name.lower() for name in given)
+            label += b" (" + b" ".join([wire.astring(name) for name in given]) + b")"
+    p.expect(b"]")
+    label += b"]"
+    partial: tuple[int, int] | None = None
+    if what != b"BINARY.SIZE" and p.take(b"<"):
+        start = p.number64()
+        p.expect(b".")
+        count = p.number64()
+        if not count:
+            raise Bad("partial of no bytes")
+        p.expect(b">")
+        partial = (start, count)
+        label += b"<%d>" % start
+    seen = word in (b"BODY", b"BINARY")
+    return Section(what, part, kind, fields, exclude, partial, label, seen)

@@ -1,0 +1,199 @@
+"""Search keys (RFC 9051 6.4.4, RFC 5032, RFC 7162 3.1.5, RFC 8514) as criteria of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from moxtw.imap import seqset, wire
+from moxtw.imap.errors import Bad
+from moxtw.imap.parser import Parser
+from moxtw.imap.session import MessageSet, View
+from moxtw.store import search
+from moxtw.store.search import Criterion
+
+# Keys in one command, and those of them that look through text.
+_MAX_KEYS: Final = 250
+_MAX_TEXTS: Final = 50
+
+_DAY: Final = 86_400_000_000
+_SECOND: Final = 1_000_000
+
+_NOTHING: Final = search.Not(search.All())
+_ALWAYS: Final[dict[bytes, Criterion]] = {
+    b"ALL": search.All(),
+    # There are no recent messages (RFC 9051 appendix E): all are old.
+    b"NEW": _NOTHING,
+    b"RECENT": _NOTHING,
+    b"OLD": search.All(),
+    b"SAVEDATESUPPORTED": search.All(),
+    **{
+        prefix + name: search.Flags(bit, bit if not prefix else 0)
+        for name, bit in (
+            (b"SEEN", 1),
+            (b"ANSWERED", 2),
+            (b"FLAGGED", 4),
+            (b"DELETED", 64),
+            (b"DRAFT", 128),
+        )
+        for prefix in (b"", b"UN")
+    },
+}
+_HEADERS: Final = {b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO"}
+_DATES: Final[dict[bytes, Callable[[int | None, int | None], Criterion]]] = {
+    b"": search.Received,
+    b"SENT": search.Sent,
+    b"SAVED": search.Saved,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What keys refer to when the search runs; `time` in microseconds since the epoch."""
+
+    view: View
+    time: int
+
+
+Key = Callable[[Now], Criterion]
+
+
+@dataclass(slots=True)
+class Keys:
+    """The parser of search keys; counts what it meets."""
+
+    p: Parser
+    uses_modseq: bool = False
+    _count: int = 0
+    _texts: int = 0
+    # Sets of sequence numbers are among the keys.
+    uses_numbers: bool = field(default=False)
+
+    def all(self) -> Key:
+        """One key or more: all must hold."""
+        keys = [self.one()]
+        while self.p.take(b" "):
+            keys.append(self.one())
+        return _all(keys)
+
+    def one(self) -> Key:
+        """A key."""
+        p = self.p
+        self._count += 1
+        if self._count > _MAX_KEYS:
+            raise Bad("too many search keys")
+        c = p.buf[p.pos : p.pos + 1]
+        if c == b"(":
+            return _all(p.nested(lambda: p.parenthesised(self.one)))
+        if c.isdigit() or c in (b"*", b"$"):
+            self.uses_numbers = self.uses_numbers or c != b"$"
+            return self._set(uid=False)
+        word = p.word()
+        always = _ALWAYS.get(word)
+        if always is not None:
+            return lambda now: always
+        if word == b"NOT":
+            p.space()
+            negated = p.nested(self.one)
+            return lambda now: search.Not(negated(now))
+        if word == b"OR":
+            p.space()
+            first = p.nested(self.one)
+            p.space()
+            second = p.nested(self.one)
+            return lambda now: search.Or((first(now), second(now)))
+        for prefix, make in _DATES.items():
+            if word.startswith(prefix) and word[len(prefix) :] in (b"BEFORE", b"ON", b"SINCE"):
+                return self._date(word[len(prefix) :], make)
+        return self._argument(word)
+
+    def _argument(self, word: bytes) -> Key:
+        p = self.p
+        p.space()
+        criterion: Criterion
+        if word == b"UID":
+            return self._set(uid=True)
+        if word in (b"OLDER", b"YOUNGER"):
+            seconds = p.nz_number() * _SECOND
+            if word == b"OLDER":
+                return lambda now: search.Received(None, now.time - seconds + 1)
+            return lambda now: search.Received(now.time - seconds, None)
+        if word in _HEADERS:
+            criterion = search.Header(word.decode("ascii").lower(), self._text())
+        elif word == b"HEADER":
+            name = p.text(p.astring()).lower()
+            p.space()
+            criterion = search.Header(name, self._text())
+        elif word == b"TEXT":
+            criterion = search.Text(self._text())
+        elif word == b"BODY":
+            criterion = search.Body(self._text())
+        elif word in (b"KEYWORD", b"UNKEYWORD"):
+            criterion = _keyword(p.atom())
+            if word == b"UNKEYWORD":
+                criterion = search.Not(criterion)
+        elif word == b"LARGER":
+            criterion = search.Size(above=p.number64())
+        elif word == b"SMALLER":
+            criterion = search.Size(below=p.number64())
+        elif word == b"MODSEQ":
+            criterion = self._modseq()
+        else:
+            raise Bad("unknown search key")
+        return lambda now: criterion
+
+    def _text(self) -> str:
+        self._texts += 1
+        if self._texts > _MAX_TEXTS:
+            raise Bad("too many search keys that look for text")
+        return self.p.text(self.p.astring())
+
+    def _set(self, uid: bool) -> Key:
+        numbers = (
+            MessageSet(None, uid)
+            if self.p.take(b"$")
+            else MessageSet(self.p.sequence_set(), uid)
+        )
+
+        def key(now: Now) -> Criterion:
+            view = now.view
+            return search.Uids(seqset.normalise(view.uid_ranges(view.slices(numbers))))
+
+        return key
+
+    def _date(self, word: bytes, make: Callable[[int | None, int | None], Criterion]) -> Key:
+        self.p.space()
+        day = self.p.date() * _DAY
+        if word == b"BEFORE":
+            criterion = make(None, day)
+        elif word == b"ON":
+            criterion = make(day, day + _DAY)
+        else:
+            criterion = make(day, None)
+        return lambda now: criterion
+
+    def _modseq(self) -> Criterion:
+        p = self.p
+        if p.peek(b'"'):
+            # RFC 7162 3.1.5: modseqs of single flags are not kept, so the entry is ignored.
+            p.quoted()
+            p.space()
+            if p.word() not in (b"PRIV", b"SHARED", b"ALL"):
+                raise Bad("priv, shared or all expected")
+            p.space()
+        self.uses_modseq = True
+        return search.ModSeq(p.number64())
+
+
+def _keyword(name: bytes) -> Criterion:
+    bit = wire.FLAG_BITS.get(name.lower())
+    if bit:
+        return search.Flags(bit, bit)
+    return search.Keyword(name.decode("ascii").lower())
+
+
+def _all(keys: list[Key]) -> Key:
+    if len(keys) == 1:
+        return keys[0]
+    return lambda now: search.And(tuple(key(now) for key in keys))

@@ -1,0 +1,153 @@
+"""Sections of messages (RFC 9051 6.4.5.1, RFC 3516): found by offsets, read in pieces.
+
+Everything here runs in jobs of the store. What is small is read at once; of what is large only
+the place is told, and the connection reads piece after piece as the client takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from moxtw.imap.errors import No
+from moxtw.imap.fetchitems import Section
+from moxtw.mail import mime, transfer
+from moxtw.mail.header import select_fields
+from moxtw.store import messages
+from moxtw.store.db import Tx
+from moxtw.store.model import Row
+
+# Larger than this is read in pieces of this size.
+PIECE: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Bytes of a message that are read later: `length` from `start`.
+
+    With an `encoding`, they are decoded, and `skip` and `take` bytes of the result count.
+    """
+
+    content_id: int
+    prefix: bytes
+    start: int
+    length: int
+    encoding: str = ""
+    skip: int = 0
+    take: int = 0
+
+
+def write(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | Stream]:
+    """A section's label and value, as pieces of a FETCH response.
+
+    Raises No when a binary section cannot be decoded, NoContent when bytes are missing.
+    """
+    assert row.prefix is not None and row.content_id is not None
+    if section.what != b"BODY":
+        return _binary(tx, row, tree, section)
+    kind = section.kind.decode("ascii")
+    place = mime.section(tree, section.part, kind, len(row.prefix))  # type: ignore[arg-type]
+    if place is None:
+        return [section.label + b" NIL"]
+    start, end = place
+    if section.fields is not None:
+        header = messages.read_parts(tx, row.content_id, row.prefix, start, end - start)
+        data = select_fields(header, section.fields, section.exclude)
+        return [_literal(section, _cut(data, section.partial))]
+    if section.partial is not None:
+        first, count = section.partial
+        start = min(start + first, end)
+        end = min(start + count, end)
+    length = end - start
+    if length > PIECE:
+        stream = Stream(row.content_id, row.prefix, start, length)
+        return [b"%b {%d}\r\n" % (section.label, length), stream]
+    data = messages.read_parts(tx, row.content_id, row.prefix, start, length) if length else b""
+    return [_literal(section, data)]
+
+
+def _cut(data: bytes, partial: tuple[int, int] | None) -> bytes:
+    if partial is None:
+        return data
+    return data[partial[0] : partial[0] + partial[1]]
+
+
+def _literal(section: Section, data: bytes) -> bytes:
+    return b"%b {%d}\r\n%b" % (section.label, len(data), data)
+
+
+def _binary(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | Stream]:
+    """BINARY and BINARY.SIZE: the part with its transfer encoding undone."""
+    assert row.prefix is not None and row.content_id is not None
+    part = mime.find_part(tree, section.part)
+    if part is None:
+        value = b" 0" if section.what == b"BINARY.SIZE" else b" NIL"
+        return [section.label + value]
+    leaf = not part.parts and part.message is None
+    if section.part and not leaf:
+        raise No("binary access is to parts that have no parts themselves")
+    shift = len(row.prefix)
+    # The message as a whole keeps its header as it is.
+    head = b""
+    if section.part:
+        start, end = part.body_start + shift, part.body_end + shift
+    elif leaf and part.encoding not in transfer.IDENTITY:
+        head = messages.read_parts(tx, row.content_id, row.prefix, 0, part.body_start + shift)
+        start, end = part.body_start + shift, part.body_end + shift
+    else:
+        start, end = 0, part.body_end + shift
+    encoding = part.encoding if leaf else "binary"
+    try:
+        transfer.decoder(encoding)
+    except transfer.UnknownEncoding:
+        raise No("the part has an unknown transfer encoding", b"UNKNOWN-CTE") from None
+    source = Stream(row.content_id, row.prefix, start, end - start, encoding)
+    if section.what == b"BINARY.SIZE":
+        return [b"%b %d" % (section.label, len(head) + _decoded_size(tx, source))]
+    if source.length <= PIECE:
+        data = _cut(head + b"".join(_decoded(tx, source)), section.partial)
+        return [_value(section, data)]
+    size = len(head) + _decoded_size(tx, source)
+    first, count = section.partial or (0, size)
+    first = min(first, size)
+    count = min(count, size - first)
+    pieces: list[bytes | Stream] = [b"%b ~{%d}\r\n" % (section.label, count)]
+    front = head[first : first + count]
+    if front:
+        pieces.append(front)
+    if count > len(front):
+        skip = max(first - len(head), 0)
+        pieces.append(
+            Stream(
+                row.content_id, row.prefix, start, end - start, encoding, skip, count - len(front)
+            )
+        )
+    return pieces
+
+
+def _value(section: Section, data: bytes) -> bytes:
+    """Decoded data: a literal8 if it has NULs (RFC 3516 4.2)."""
+    form = b"%b ~{%d}\r\n%b" if b"\0" in data else b"%b {%d}\r\n%b"
+    return form % (section.label, len(data), data)
+
+
+def read(tx: Tx, source: Stream, offset: int) -> bytes:
+    """A piece of the (encoded) bytes, `offset` from their start."""
+    length = min(PIECE, source.length - offset)
+    return messages.read_parts(
+        tx, source.content_id, source.prefix, source.start + offset, length
+    )
+
+
+def _decoded(tx: Tx, source: Stream) -> Iterator[bytes]:
+    decoder = transfer.decoder(source.encoding)
+    for offset in range(0, source.length, PIECE):
+        yield decoder.feed(read(tx, source, offset))
+    yield decoder.finish()
+
+
+def _decoded_size(tx: Tx, source: Stream) -> int:
+    if source.encoding in transfer.IDENTITY:
+        return source.length
+    return sum(map(len, _decoded(tx, source)))
