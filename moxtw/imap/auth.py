@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
-
-from twisted.internet.interfaces import IDelayedCall
+from typing import TYPE_CHECKING, Any, Final
 
 from moxtw import metrics
 from moxtw.imap.connection import READ_UNAUTHENTICATED
@@ -19,8 +17,17 @@ from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.log import TRACEAUTH
 from moxtw.net.tls import channel_binding, peer_fingerprint, tls_connection, tls_info
 from moxtw.sasl import server as sasl
-from moxtw.sasl.errors import Aborted, AuthorizationDenied, BadMessage, SASLError, TLSNeeded
-from moxtw.sasl.errors import BadBase64, ChannelBindingMismatch, MissingSecret, NoSuchMechanism
+from moxtw.sasl.errors import (
+    Aborted,
+    AuthorizationDenied,
+    BadBase64,
+    BadMessage,
+    ChannelBindingMismatch,
+    MissingSecret,
+    NoSuchMechanism,
+    SASLError,
+    TLSNeeded,
+)
 from moxtw.sasl.precis import username as prepare_username
 from moxtw.store import auth as store_auth
 from moxtw.store.auth import Attempt, Login, LoginFailed
@@ -62,7 +69,7 @@ class LoginState:
         self.failures = 0
         self._agent = ""
         self._pending: Attempt | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
 
     def capabilities_disabled(self, conn: IMAPServer) -> Collection[str]:
         """Upper-case names of capabilities that the account's settings hide."""

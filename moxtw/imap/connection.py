@@ -13,10 +13,8 @@ from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHandshakeListener,
     IPushProducer,
-    IReactorTime,
     ISSLTransport,
 )
 from twisted.internet.protocol import connectionDone
@@ -87,7 +85,7 @@ class Connection(IMAP4Server):
     _paused = False
     _turns = 0
 
-    def __init__(self, clock: IReactorTime, log: Logger) -> None:
+    def __init__(self, clock: Any, log: Logger) -> None:
         # Not the initialiser of the base class: what it makes is for its own parser.
         self.clock = clock
         self.log = log
@@ -95,9 +93,19 @@ class Connection(IMAP4Server):
         self._out: list[bytes] = []
         self._out_size = 0
 
-    def callLater(self, period: float, function: Any) -> IDelayedCall:  # noqa: N802
-        """The timer of TimeoutMixin."""
+    # The timer of TimeoutMixin, which has no types.
+
+    def callLater(self, period: float, function: Any) -> Any:  # noqa: N802
+        """Set a timer."""
         return self.clock.callLater(period, function)
+
+    def setTimeout(self, period: float | None) -> None:  # noqa: N802
+        """Start the timer anew with another period, or stop it (None)."""
+        super().setTimeout(period)  # type: ignore[no-untyped-call]
+
+    def resetTimeout(self) -> None:  # noqa: N802
+        """Start the timer anew."""
+        super().resetTimeout()  # type: ignore[no-untyped-call]
 
     # -- Events from the transport ----------------------------------------------------
 
@@ -284,9 +292,29 @@ class Connection(IMAP4Server):
         self._out.append(data)
         self._out_size += len(data)
 
+    # The response helpers of the base class, with types and without its queues.
+
     def sendLine(self, line: bytes) -> None:  # noqa: N802
-        """Write a line without its end: the way of the response helpers of the base class."""
+        """Write a line without its end."""
         self.send(line + b"\r\n")
+
+    def sendUntaggedResponse(  # noqa: N802
+        self, message: bytes, isAsync: bool | None = None  # noqa: N803
+    ) -> None:
+        """Write an untagged response."""
+        self.send(b"* %b\r\n" % message)
+
+    def sendPositiveResponse(self, tag: bytes | None = None, message: bytes = b"") -> None:  # noqa: N802
+        """Write an OK."""
+        self.respond(b"OK", tag, message)
+
+    def sendContinuationRequest(self, msg: bytes = b"go on") -> None:  # noqa: N802
+        """Ask for more of a command."""
+        self.send(b"+ %b\r\n" % msg)
+
+    def respond(self, state: bytes, tag: bytes | None, message: bytes) -> None:
+        """Write a status response, untagged if `tag` is None."""
+        self.send(b"%b %b %b\r\n" % (tag or b"*", state, message))
 
     def flush(self, level: int = TRACE) -> None:
         """Hand what was sent to the transport."""

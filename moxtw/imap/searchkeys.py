@@ -61,9 +61,13 @@ Key = Callable[[Now], Criterion]
 
 @dataclass(slots=True)
 class Keys:
-    """The parser of search keys; counts what it meets."""
+    """The parser of search keys; counts what it meets.
+
+    `lenient`: text may be in a charset that cannot be read, as the search will be refused.
+    """
 
     p: Parser
+    lenient: bool = False
     uses_modseq: bool = False
     _count: int = 0
     _texts: int = 0
@@ -147,7 +151,8 @@ class Keys:
         self._texts += 1
         if self._texts > _MAX_TEXTS:
             raise Bad("too many search keys that look for text")
-        return self.p.text(self.p.astring())
+        text = self.p.astring()
+        return text.decode("utf-8", "replace") if self.lenient else self.p.text(text)
 
     def _set(self, uid: bool) -> Key:
         numbers = (

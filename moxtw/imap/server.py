@@ -24,8 +24,9 @@ from moxtw.imap.registry import Command, State
 from moxtw.imap.session import Session
 from moxtw.log import TRACE, TRACEAUTH, Logger
 from moxtw.store import accounts, mailboxes
+from moxtw.store.auth import Login
 from moxtw.store.db import Tx
-from moxtw.store.errors import DiskFull, StoreClosed, StoreError
+from moxtw.store.errors import DiskFull, StoreClosed, StoreError, TooMany
 
 _log: Final = Logger("imapserver")
 _SECRET: Final = (b"LOGIN", b"AUTHENTICATE")
@@ -47,7 +48,7 @@ class IMAPServer(Connection):
         listener: IMAPListener,
         *,
         opened: set[IMAPServer] | None = None,
-        login: auth.Login | None = None,
+        login: Login | None = None,
     ) -> None:
         self.cid = app.cids.next()
         super().__init__(app.reactor, _log.bind(cid=self.cid))
@@ -129,7 +130,7 @@ class IMAPServer(Connection):
         self._counted = True
 
     def _greeting(self, state: bytes) -> None:
-        self._respond(state, None, b"[%b] %b" % (self.capability_text(), self.IDENT))
+        self.respond(state, None, b"[%b] %b" % (self.capability_text(), self.IDENT))
 
     def capability_text(self) -> bytes:
         """``CAPABILITY`` and the names, for the connection's present state."""
@@ -182,7 +183,7 @@ class IMAPServer(Connection):
             if text is not None:
                 if command.notices:
                     await notices.poll(self)
-                self._respond(b"OK", tag, text)
+                self.respond(b"OK", tag, text)
         except Close:
             result = "badsyntax"
             raise
@@ -271,11 +272,11 @@ class IMAPServer(Connection):
             # The literal follows, and cannot be told from commands (RFC 7888 4).
             if exc.code == b"TOOBIG":
                 self.sendLine(b"* BYE [ALERT] " + exc.text.encode("ascii", "replace"))
-                self._respond(exc.status, tag, text)
+                self.respond(exc.status, tag, text)
                 raise Close
-            self._respond(exc.status, tag, text)
+            self.respond(exc.status, tag, text)
             raise Close(b"* BYE closing: cannot skip a literal after a bad command")
-        self._respond(exc.status, tag, text)
+        self.respond(exc.status, tag, text)
 
     def store_error(self, exc: StoreError) -> IMAPError:
         """What the store cannot do, as a reply. Logs it."""
@@ -310,9 +311,9 @@ class IMAPServer(Connection):
 
     # -- The session --------------------------------------------------------------------
 
-    async def open_session(self, login: auth.Login) -> None:
+    async def open_session(self, login: Login) -> None:
         """Somebody has logged in: `login` says who."""
-        session = Session(login.account_id, login.account_name, login.address)
+        session = Session(login.account_id, login.account, login.address)
 
         def changed(modseq: int) -> None:
             if modseq > session.latest:

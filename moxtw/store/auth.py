@@ -43,7 +43,7 @@ ERROR: Final = "error"
 ABORTED: Final = "aborted"
 
 # What counts against the IP address.
-_COUNTED: Final = frozenset({BAD_USER, BAD_PASSWORD, BAD_CREDENTIALS})
+COUNTED: Final = frozenset({BAD_USER, BAD_PASSWORD, BAD_CREDENTIALS})
 _CACHE_SECONDS: Final = 15 * 60
 _CACHE_MAX: Final = 10_000
 _PENDING_MAX: Final = 100
@@ -161,6 +161,10 @@ class Authenticator:
         return False
 
     # -- Checks ----------------------------------------------------------------------
+
+    def login_account(self, username: str) -> LoginAccount | None:
+        """The account that an address logs in to, or None."""
+        return self._directory.login_account(username)
 
     async def check_password(self, username: str, password: str, attempt: Attempt) -> Login:
         """Verify a password. Raises LoginFailed.
@@ -288,7 +292,7 @@ class Authenticator:
         metrics.authentication_total.labels(attempt.protocol, attempt.mechanism, result).inc()
         if result == OK:
             self._limiter.reset(attempt.remote_ip, self._now())
-        elif result in _COUNTED:
+        elif result in COUNTED:
             self._limiter.add(attempt.remote_ip, self._now())
         self._pending += 1
         stored = self._store.write(lambda tx: credentials.record_attempt(tx, attempt, result))

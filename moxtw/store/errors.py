@@ -27,6 +27,10 @@ class InvalidMailboxName(StoreError):
     """The name is not allowed; the text says why."""
 
 
+class TooMany(StoreError):
+    """A bound on what may be kept of a kind; the text says which."""
+
+
 class OverQuota(StoreError):
     """The message does not fit into what the account may hold."""
 

@@ -16,6 +16,7 @@ from moxtw.store.errors import (
     MailboxHasChildren,
     NoSuchMailbox,
     StoreError,
+    TooMany,
 )
 from moxtw.store.model import Mailbox, MailboxChange, SpecialUse
 from moxtw.store.schema import mailboxes, subscriptions
@@ -350,7 +351,7 @@ def add_keywords(tx: Tx, mailbox: Mailbox, keywords: set[str]) -> bool:
     if not missing:
         return False
     if len(mailbox.keywords) + len(missing) > 1000:
-        raise StoreError("too many different keywords in this mailbox")
+        raise TooMany("too many different keywords in this mailbox")
     tx.run(
         _SET_KEYWORDS,
         i=mailbox.id,

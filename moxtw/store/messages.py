@@ -17,7 +17,7 @@ from moxtw.mail.parsed import ParsedMessage
 from moxtw.ratelimit import ip_classes
 from moxtw.store import accounts, content, mailboxes, threads
 from moxtw.store.db import Statement, Tx
-from moxtw.store.errors import NoSuchMailbox, NoSuchMessage, OverQuota, StoreError
+from moxtw.store.errors import NoSuchMailbox, NoSuchMessage, OverQuota, StoreError, TooMany
 from moxtw.store.model import (
     Added,
     Changes,
@@ -313,7 +313,7 @@ def _add_recipients(
 def _check_keywords(keywords: Iterable[str]) -> str:
     found = sorted({keyword.lower() for keyword in keywords})
     if len(found) > _MAX_KEYWORDS:
-        raise StoreError("too many keywords on a message")
+        raise TooMany("too many keywords on a message")
     return " ".join(found)
 
 

@@ -134,7 +134,7 @@ def _reply(conn: IMAPServer, entry: _Entry) -> bytes:
     )
 
 
-def refusal(conn: IMAPServer, exc: BaseException) -> IMAPError:
+def refusal(conn: IMAPServer, exc: BaseException | None) -> IMAPError:
     """Why a message was not stored, as a reply with its code."""
     if isinstance(exc, IMAPError):
         return exc
@@ -144,7 +144,7 @@ def refusal(conn: IMAPServer, exc: BaseException) -> IMAPError:
         return No("the account has no room for it", b"OVERQUOTA")
     if isinstance(exc, StoreError):
         return conn.store_error(exc)
-    conn.log.failure("storing an appended message", exc)
+    conn.log.failure("storing an appended message", exc or RuntimeError("failed"))
     return No("internal error", b"SERVERBUG")
 
 
@@ -170,7 +170,8 @@ async def run_append(conn: IMAPServer, tag: bytes, p: Parser) -> None:
     if reader.refused is not None:
         reader.discard()
         raise reader.refused
-    stored = conn.app.store.write(_Job(session.account_id, reader.name, reader.messages, reader.quota))
+    job = _Job(session.account_id, reader.name, reader.messages, reader.quota)
+    stored = conn.app.store.write(job)
 
     def failed(failure: Failure) -> Failure:
         reader.discard()
@@ -257,7 +258,8 @@ class _Reader:
 
     async def _message(self) -> None:
         p = self.p
-        flags, keywords = 0, ()
+        flags = 0
+        keywords: tuple[str, ...] = ()
         received: int | None = None
         if p.peek(b"("):
             flags, keywords = p.flag_list()

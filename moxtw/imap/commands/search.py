@@ -50,14 +50,9 @@ def parse_search(p: Parser, uid: bool = False) -> Search:
         if name not in _CHARSETS:
             charset = name
         p.space()
-    keys = Keys(p)
-    if charset is not None:
-        # What follows may be in bytes that cannot be read.
-        p.pos = len(p.lines[-1])
-        p.buf = p.lines[-1]
-        return Search(uid, options, charset, lambda now: search.All(), False)
+    keys = Keys(p, lenient=charset is not None)
     key = keys.all()
-    return Search(uid, options, None, key, keys.uses_modseq)
+    return Search(uid, options, charset, key, keys.uses_modseq)
 
 
 def _option(p: Parser) -> bytes:
