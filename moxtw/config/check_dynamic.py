@@ -35,7 +35,7 @@ from moxtw.config.dynamic import (
     WebRedirect,
 )
 from moxtw.config.index import build_index
-from moxtw.config.regexp import RegexpError, compile_pattern, replacement_template
+from moxtw.config.regexp import replacement_template
 from moxtw.config.static import Static
 from moxtw.mail.domain import Domain, DomainError, parse_domain
 
@@ -468,7 +468,7 @@ def _check_handler(number: int, handler: WebHandler, static: Static, at: Scope) 
         scope = at.at("PathRegexp")
         if not handler.path_regexp.startswith("^"):
             scope.error("must start with ^")
-        path = _pattern(handler.path_regexp, scope)
+        path = scope.regexp(handler.path_regexp)
     set_resolved(
         handler,
         name=handler.log_name or str(number),
@@ -529,15 +529,7 @@ def _check_redirect(redirect: WebRedirect, at: Scope) -> None:
     pattern = None
     template = ""
     if redirect.orig_path_regexp:
-        pattern = _pattern(redirect.orig_path_regexp, at.at("OrigPathRegexp"))
+        pattern = at.at("OrigPathRegexp").regexp(redirect.orig_path_regexp)
         if pattern is not None:
             template = replacement_template(redirect.replace_path, pattern)
     set_resolved(redirect, orig_path=pattern, replacement=template, effective_status_code=code)
-
-
-def _pattern(text: str, at: Scope) -> re.Pattern[str] | None:
-    try:
-        return compile_pattern(text)
-    except RegexpError as exc:
-        at.error(str(exc))
-        return None

@@ -6,7 +6,6 @@ The values themselves never change: an edit makes new ones, see `moxtw.config.ed
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -814,7 +813,7 @@ class WebRedirect:
         example=308,
     )
 
-    orig_path: re.Pattern[str] | None = resolved()
+    orig_path: Regexp | None = resolved()
     replacement: str = resolved(zero="")
     effective_status_code: int = resolved(zero=308)
 
@@ -897,7 +896,7 @@ class WebHandler:
 
     name: str = resolved("Name", "")
     dns_domain: Domain = resolved("DNSDomain", Domain)
-    path: re.Pattern[str] | None = resolved()
+    path: Regexp | None = resolved()
 
 
 @section
