@@ -28,6 +28,9 @@ class Addresses(NamedTuple):
     bcc: list[Entry]
 
 
+NO_ADDRESSES: Final = Addresses([], [], [], [], [], [])
+
+
 def wire_string(value: bytes) -> bytes:
     """A quoted string, or a literal if `value` has bytes that cannot be quoted.
 
@@ -70,6 +73,15 @@ def _entries(headers: Headers, name: bytes) -> list[Entry]:
         return parse_entries(values[0])
     # RFC 5322 3.6 allows one of each. Of several none is hidden.
     return [entry for value in values for entry in parse_entries(value)]
+
+
+def address_bytes(headers: Headers) -> int:
+    """The length of all address fields, that is, how much work they are to parse."""
+    return sum(
+        len(value)
+        for name in (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+        for value in headers.raw_all(name)
+    )
 
 
 def parse_addresses(headers: Headers) -> Addresses:

@@ -23,13 +23,17 @@ from moxtw.mail.words import encode_words as encode_words
 MAX_HEADERS: Final = 10_000
 """Fields of a section that are looked at; more are part of the section, but not interpreted."""
 
+MAX_PART_HEADERS: Final = 1000
+"""The same for the parts of a message, of which there can be thousands."""
+
 MAX_HEADER_BYTES: Final = 1 << 20
 """Bytes of a section that are looked at, likewise."""
 
 # A line end that no continuation line follows (RFC 5322 2.2.3).
 _FIELD_END: Final = re.compile(rb"\n(?![ \t])")
-_FIELD_NAME: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
-_ANY_FIELD: Final = re.compile(rb"^[!-9;-~]+[ \t]*:", re.MULTILINE)
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+_FIELD_NAME: Final = re.compile(rb"[!-9;-~]++[ \t]*+:")
+_ANY_FIELD: Final = re.compile(rb"^[!-9;-~]++[ \t]*+:", re.MULTILINE)
 _TOKEN: Final = re.compile(rb"[!-9;-~]+")
 
 
@@ -56,9 +60,8 @@ def find_body(buf: bytes, start: int, end: int) -> int:
         return start + 2
     if first[:1] == b"\n":
         return start + 1
-    crlf = buf.find(b"\n\r\n", start, end)
-    lf = buf.find(b"\n\n", start, crlf + 1 if crlf >= 0 else end)
-    body = lf + 2 if lf >= 0 else crlf + 3 if crlf >= 0 else end
+    empty = _EMPTY_LINE.search(buf, start, end)
+    body = end if empty is None else empty.end()
     if _FIELD_NAME.match(buf, start, body) is None and _ANY_FIELD.search(buf, start, body) is None:
         return start
     return body
@@ -79,8 +82,8 @@ class Headers:
 
     __slots__ = ("_buf", "_values", "body_offset", "start")
 
-    def __init__(self, buf: bytes, start: int, body_offset: int) -> None:
-        """The section buf[start:body_offset], with its empty line."""
+    def __init__(self, buf: bytes, start: int, body_offset: int, limit: int = MAX_HEADERS) -> None:
+        """The section buf[start:body_offset], with its empty line; `limit` fields are read."""
         self._buf = buf
         self.start = start
         self.body_offset = body_offset
@@ -88,7 +91,7 @@ class Headers:
         stop = body_offset
         if stop - start > MAX_HEADER_BYTES:
             stop = start + MAX_HEADER_BYTES
-        for line in _FIELD_END.split(buf[start:stop], MAX_HEADERS)[:MAX_HEADERS]:
+        for line in _FIELD_END.split(buf[start:stop], limit)[:limit]:
             name, colon, value = line.partition(b":")
             if colon:
                 name = name.lower()
@@ -150,11 +153,16 @@ def _key(name: str | bytes) -> bytes:
     return name.lower() if isinstance(name, bytes) else name.lower().encode("utf-8", "replace")
 
 
-def parse_headers(buf: bytes, start: int = 0, end: int | None = None) -> Headers:
-    """The header section at the beginning of the message (or part) in buf[start:end]."""
+def parse_headers(
+    buf: bytes, start: int = 0, end: int | None = None, limit: int = MAX_HEADERS
+) -> Headers:
+    """The header section at the beginning of the message (or part) in buf[start:end].
+
+    Of its fields, the first `limit` are read.
+    """
     if end is None:
         end = len(buf)
-    return Headers(buf, start, find_body(buf, start, end))
+    return Headers(buf, start, find_body(buf, start, end), limit)
 
 
 def iter_fields(buf: bytes, start: int, end: int) -> Iterator[HeaderField]:

@@ -25,7 +25,7 @@ import msgspec
 
 from moxtw.mail import transfer
 from moxtw.mail.charset import decode
-from moxtw.mail.header import Headers, parse_headers
+from moxtw.mail.header import MAX_HEADERS, MAX_PART_HEADERS, Headers, parse_headers
 from moxtw.mail.words import decode_words, header_text
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -38,8 +38,9 @@ MAX_PARAMS: Final = 1000
 MAX_VALUE: Final = 16384
 """Bytes of a header value that are looked at for types, parameters and names."""
 
-# Bytes that may be searched for boundaries, in sizes of the message.
+# Bytes that may be searched for boundaries, in sizes of the message, and for all messages.
 _SCANS: Final = 24
+_FREE_SCANS: Final = 64 << 20
 
 _TREE_VERSION: Final = b"\x01"
 
@@ -129,7 +130,7 @@ _TOKEN: Final = re.compile(rb"[ \t]*([^\x00-\x20()<>@,;:\\\"\[\]?=]+)")
 # One parameter: a name and a quoted value, or one that runs up to the next semicolon. The closing
 # quote may be missing.
 _PARAM: Final = re.compile(
-    rb';[ \t;]*+([^\x00-\x20()<>@,;:\\"/\[\]?=]++)[ \t]*+=[ \t]*+'
+    rb';[ \t]*+([^\x00-\x20()<>@,;:\\"/\[\]?=]++)[ \t]*+=[ \t]*+'
     rb'(?:"((?:[^"\\]++|\\.)*+)(?:"|\Z)|([^;]*+))',
     re.DOTALL,
 )
@@ -164,13 +165,17 @@ def _percent_decode(value: bytes) -> bytes:
     return _PERCENT.sub(lambda match: bytes((int(match[1], 16),)), value)
 
 
+def _text(value: bytes, charset: str | None) -> str:
+    return decode(value, charset).replace("\0", "")
+
+
 def _extended(value: bytes) -> str:
     """The text of charset'language'percent-encoded (RFC 2231 4)."""
     charset, quote, rest = value.partition(b"'")
     _, second, text = rest.partition(b"'")
     if not quote or not second:
-        return decode(_percent_decode(value), None)
-    return decode(_percent_decode(text), charset.decode("latin-1") or None)
+        return _text(_percent_decode(value), None)
+    return _text(_percent_decode(text), charset.decode("latin-1") or None)
 
 
 def _parse_params(value: bytes, pos: int) -> Params:
@@ -225,7 +230,7 @@ def _join(numbered: dict[int, tuple[bytes, bool]]) -> str:
         content, star = piece
         out.append(_percent_decode(content) if star else content)
         number += 1
-    return decode(b"".join(out), charset)
+    return _text(b"".join(out), charset)
 
 
 def parse_content_type(value: bytes) -> tuple[str, str, Params]:
@@ -385,7 +390,7 @@ def parse_message(
         headers = parse_headers(data)
     root = _make(data, 0, len(data), headers, False)
     count = 1
-    budget = _SCANS * len(data) + 65536
+    budget = max(_SCANS * len(data), _FREE_SCANS)
     todo = [(root, 0)]
     while todo:
         part, depth = todo.pop()
@@ -409,7 +414,9 @@ def parse_message(
                 sections = _sections(data, start, end, boundary, max_parts - count)
             in_digest = part.media_subtype == "digest"
             part.parts = [
-                _make(data, first, last, parse_headers(data, first, last), in_digest)
+                _make(
+                    data, first, last, parse_headers(data, first, last, MAX_PART_HEADERS), in_digest
+                )
                 for first, last in sections
             ] or [_plain(data, start, end)]
             count += len(part.parts)
@@ -420,7 +427,9 @@ def parse_message(
             if part.encoding in ("base64", "quoted-printable"):
                 part.message = _plain(data, start, end)
             else:
-                part.message = _make(data, start, end, parse_headers(data, start, end), False)
+                part.message = _make(
+                    data, start, end, parse_headers(data, start, end, MAX_PART_HEADERS), False
+                )
                 todo.append((part.message, depth + 1))
     return root
 
@@ -515,4 +524,6 @@ def decode_body(part: Part, buf: bytes) -> bytes:
 
 def part_headers(part: Part, buf: bytes) -> Headers:
     """The header fields of a part of the message in `buf`."""
-    return Headers(buf, part.header_start, part.body_start)
+    # Only the header of the message itself begins at 0.
+    limit = MAX_PART_HEADERS if part.header_start else MAX_HEADERS
+    return Headers(buf, part.header_start, part.body_start, limit)

@@ -20,10 +20,10 @@ _SNIPS: Final = frozenset((SNIPPED, "[\u2026]"))
 _ORIGINAL: Final = re.compile(r"-{2,}\s*Original Message\s*-{2,}", re.IGNORECASE)
 _LIKE_ATTRIBUTION: Final = re.compile(r"[\d@]|wrote", re.IGNORECASE)
 
-# Quoted lines with the empty ones between and after them, or one other line. No repeat can give
-# back what it took, so the time is linear.
+# Empty lines, or quoted lines with the empty ones between and after them, or one other line. No
+# repeat can give back what it took, so the time is linear.
 _PIECE: Final = re.compile(
-    r"(?P<quote>(?:[ \t]*+>[^\n]*+\n?+(?:[ \t\r]*+\n)*+)++)|[^\n]*+\n?+",
+    r"(?P<quote>(?:[ \t]*+>[^\n]*+\n?+(?:[ \t\r]*+\n)*+)++)|(?:[ \t\r]*+\n)++|[^\n]*+\n?+",
 )
 _PGP_ENCRYPTED: Final = re.compile(r"\s*-----BEGIN PGP MESSAGE-----")
 # RFC 9580 7: armor headers and an empty line stand before the signed text.

@@ -10,8 +10,18 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
-from moxtw.mail.envelope import envelope_wire, wire_string
+from moxtw.mail.envelope import (
+    NO_ADDRESSES,
+    address_bytes,
+    build_envelope,
+    parse_addresses,
+    wire_string,
+)
 from moxtw.mail.mime import Buffer, Part, as_bytes, part_headers
+
+MAX_ADDRESS_BYTES: Final = 1 << 20
+"""Bytes of address fields that are looked at in all embedded messages together. Envelopes of
+those that come later have no addresses."""
 
 # RFC 2231 7, attribute-char; what quote() leaves alone anyway is not named.
 _ATTRIBUTE_CHARS: Final = "!#$&+^`{|}"
@@ -79,6 +89,7 @@ def _extension(part: Part) -> bytes:
 def structure_wires(root: Part, buf: Buffer) -> tuple[bytes, bytes]:
     """BODY and BODYSTRUCTURE of the message in `buf`."""
     data = as_bytes(buf)
+    room = MAX_ADDRESS_BYTES
     body: list[bytes] = []
     full: list[bytes] = []
     # Parts still to be written, and what closes those begun: (for BODY, for BODYSTRUCTURE).
@@ -99,7 +110,10 @@ def structure_wires(root: Part, buf: Buffer) -> tuple[bytes, bytes]:
             continue
         start = _leaf(part)
         if part.message is not None:
-            envelope = envelope_wire(part_headers(part.message, data))
+            headers = part_headers(part.message, data)
+            room -= address_bytes(headers)
+            addresses = parse_addresses(headers) if room >= 0 else NO_ADDRESSES
+            envelope = build_envelope(headers, addresses)
             start = b"%b %b " % (start, envelope)
             lines = b" %d" % part.lines
             close = b"%b %b%b)" % (lines, _nstring(part.md5), _extension(part))

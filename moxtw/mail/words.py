@@ -19,7 +19,9 @@ _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'
 
 
 def header_text(value: bytes) -> str:
-    """The text of raw header bytes: ASCII, UTF-8 (RFC 6532), else a guess. Never fails."""
+    """The text of raw header bytes: ASCII, UTF-8 (RFC 6532), else a guess; without NULs."""
+    if b"\0" in value:
+        value = value.replace(b"\0", b"")
     if value.isascii():
         return value.decode("ascii")
     return guess(value)
@@ -40,8 +42,8 @@ def _word_bytes(encoding: str, text: str) -> bytes | None:
 def decode_words(text: str) -> str:
     """`text` with its encoded words decoded; damaged ones stay as they are.
 
-    Blanks between two encoded words are dropped (RFC 2047 6.2). Neighbours of one charset are
-    decoded together, as many senders cut within a character.
+    NULs, and blanks between two encoded words (RFC 2047 6.2), are dropped. Neighbours of one
+    charset are decoded together, as many senders cut within a character.
     """
     if "=?" not in text:
         return text
@@ -69,7 +71,7 @@ def decode_words(text: str) -> str:
     if pending:
         out.append(decode(b"".join(pending), pending_charset))
     out.append(text[done:])
-    return "".join(out)
+    return "".join(out).replace("\0", "")
 
 
 def _is_blank(text: str) -> bool:
