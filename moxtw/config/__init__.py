@@ -4,3 +4,7 @@
 address something is; `edit` has the changes that admins and users make; `describe` and
 `examples` explain the files.
 """
+
+from moxtw.config.jsonform import JSONError, from_json, json_value
+
+__all__ = ["JSONError", "from_json", "json_value"]

@@ -25,7 +25,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, Final, TypeVar
 
 from moxtw.config.duration import Duration, DurationError, parse_duration
@@ -398,6 +397,12 @@ class StructCodec(Codec):
         self.fields = fields
         self.by_name = {field.name: field for field in fields}
         self.required = [field for field in fields if not field.optional]
+        self.resolved_json = tuple(
+            (item.name, item.metadata["resolved"])
+            for item in dataclasses.fields(cls)
+            if item.metadata.get("resolved")
+        )
+        """Attribute and JSON name of the resolved fields that appear in JSON."""
 
     def decode(self, node: Node, text: str, errors: list[SconfError]) -> Any:
         """See `Codec`."""
@@ -465,7 +470,8 @@ _SCALARS: Final[dict[Any, Codec]] = {
 }
 
 
-def _codec(tp: Any) -> Codec:
+def codec_of(tp: Any) -> Codec:
+    """The codec for values of a type, as in the annotations of sections."""
     scalar = _SCALARS.get(tp)
     if scalar is not None:
         return scalar
@@ -474,11 +480,11 @@ def _codec(tp: Any) -> Codec:
     origin = typing.get_origin(tp)
     args = typing.get_args(tp)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return ListCodec(_codec(args[0]))
+        return ListCodec(codec_of(args[0]))
     if origin in (dict, Mapping):
-        return MapCodec(_codec(args[1]))
+        return MapCodec(codec_of(args[1]))
     if origin in (types.UnionType, typing.Union) and type(None) in args and len(args) == 2:
-        return OptionalCodec(_codec(args[0] if args[1] is type(None) else args[1]))
+        return OptionalCodec(codec_of(args[0] if args[1] is type(None) else args[1]))
     raise TypeError(f"no codec for {tp!r}")
 
 
@@ -506,18 +512,8 @@ def _make_struct_codec(cls: type[Any]) -> StructCodec:
                     info.name,
                     info.doc,
                     info.optional,
-                    _codec(eval(item.type, module) if isinstance(item.type, str) else item.type),
+                    codec_of(eval(item.type, module) if isinstance(item.type, str) else item.type),
                     info.example,
                 )
             )
     return StructCodec(cls, fields)
-
-
-@cache
-def resolved_json(cls: type[Any]) -> tuple[tuple[str, str], ...]:
-    """Attribute and JSON name of the resolved fields of a section that appear in JSON."""
-    return tuple(
-        (item.name, item.metadata["resolved"])
-        for item in dataclasses.fields(cls)
-        if item.metadata.get("resolved")
-    )
