@@ -506,6 +506,7 @@ class Store(Service):
                     execute("RELEASE SAVEPOINT job")
             except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
                 job.error = Failure(self.backend.translate(exc))
+                self.account_names.clear()  # an account that this job made is gone again
                 with contextlib.suppress(sqlite3.Error):
                     if single:
                         execute("ROLLBACK")
