@@ -1,0 +1,22 @@
+"""Organizational domains, by the public suffix list (RFC 7489 3.2)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from publicsuffixlist import PublicSuffixList
+
+
+@lru_cache(maxsize=1)
+def _list() -> PublicSuffixList:
+    return PublicSuffixList(idna=False)  # type: ignore[call-arg]
+
+
+@lru_cache(maxsize=10_000)
+def organizational_domain(domain: str) -> str:
+    """The domain directly below the public suffix; the domain itself if it is a suffix.
+
+    Takes and gives Unicode names in lower case.
+    """
+    found: str | None = _list().privatesuffix(domain)
+    return found or domain

@@ -1,0 +1,212 @@
+"""From configured listeners to sockets: which protocol is served where."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+
+from moxtw.config.live import LiveConfig
+from moxtw.config.static import Listener, Static
+from moxtw.dns.resolver import Resolver
+from moxtw.imap.context import IMAPContext, IMAPListener
+from moxtw.imap.factory import IMAPServerFactory
+from moxtw.log import Logger
+from moxtw.net.certs import KeyPair, load_key_pair, self_signed
+from moxtw.net.cid import ConnectionIds
+from moxtw.net.listen import adopt, bind_socket, wrap_factory
+from moxtw.net.tls import ServerTLS
+from moxtw.ratelimit import Limiter
+from moxtw.store.auth import Authenticator
+from moxtw.store.db import Store
+from moxtw.version import VERSION
+
+logger = Logger("service")
+
+
+@dataclass
+class Parts:
+    """What the protocols are made of."""
+
+    server: Any
+    static: Static
+    config: LiveConfig
+    reactor: Any
+    store: Store
+    resolver: Resolver
+    authenticator: Authenticator
+    ids: ConnectionIds
+    failed_auth: Limiter
+    smtp_rate: Limiter
+    smtp_open: Limiter
+    imap_rate: Limiter
+    imap_open: Limiter
+    exempt: list[str]
+    localserve: bool
+    stop_process: Callable[[], None]
+    stopping: bool = field(default=False)
+
+    async def start(self) -> None:
+        """Start what works in the background, before connections are accepted."""
+
+    async def stop_sending(self) -> None:
+        """Begin no new deliveries."""
+        self.stopping = True
+
+    async def stop(self) -> None:
+        """Stop what works in the background."""
+
+
+class Endpoint:
+    """One protocol on one address and port."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        kind: str,
+        ip: str,
+        port: int,
+        factory: Any,
+        *,
+        tls: ServerTLS | None = None,
+        proxy: bool = False,
+    ) -> None:
+        self._reactor = parts.reactor
+        self.kind = kind
+        self.ip = ip
+        self.port = port
+        self.factory = factory
+        self._wrapped = wrap_factory(factory, parts.reactor, proxy=proxy, tls=tls)
+        self._socket: socket.socket | None = None
+        self._listening: Any = None
+
+    @property
+    def address(self) -> str:
+        """IP address and port as text."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+    def bind(self) -> None:
+        """Listen; connections wait in the backlog. Raises OSError."""
+        self._socket = bind_socket(self.ip, self.port)
+
+    def serve(self) -> None:
+        """Accept connections."""
+        assert self._socket is not None
+        sock, self._socket = self._socket, None
+        self._listening = adopt(self._reactor, sock, self._wrapped)
+
+    def stop_listening(self) -> Deferred[Any]:
+        """Accept no more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return succeed(None)
+        return maybeDeferred(listening.stopListening)
+
+    def shutdown(self) -> None:
+        """Tell the connections to end when their running command is done."""
+        self.factory.shutdown()
+
+    def _connections(self) -> set[Any]:
+        return getattr(self.factory, "connections", None) or set()
+
+    def busy(self) -> bool:
+        """Whether connections are left."""
+        return bool(self._connections())
+
+    def abort(self) -> int:
+        """Cut the connections that are left; says how many."""
+        left = list(self._connections())
+        for connection in left:
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abortConnection()
+        return len(left)
+
+    def end_sessions(self, account: str) -> None:
+        """End the sessions of an account."""
+        end = getattr(self.factory, "end_sessions", None)
+        if end is not None:
+            end(account)
+
+
+def key_pairs(name: str, listener: Listener) -> list[KeyPair]:
+    """The certificates of a listener; a self-signed one stands in for those of ACME."""
+    assert listener.tls is not None
+    pairs = [
+        load_key_pair(each.cert_pem, each.key_pem, each.cert_file)
+        for each in listener.tls.key_certs
+    ]
+    if not pairs:
+        logger.warn(
+            "no certificates from ACME yet: serving a self-signed certificate", listener=name
+        )
+        cert, key = self_signed([listener.effective_hostname.ascii])
+        pairs.append(load_key_pair(cert, key))
+    return pairs
+
+
+def make_endpoints(parts: Parts) -> list[Endpoint]:
+    """All endpoints of the configuration."""
+    found: list[Endpoint] = []
+    for name, listener in parts.static.listeners.items():
+        found.extend(_mail_endpoints(parts, name, listener))
+    return found
+
+
+def _mail_endpoints(parts: Parts, name: str, listener: Listener) -> Iterator[Endpoint]:
+    pairs = key_pairs(name, listener) if listener.tls is not None else []
+    client_auth = listener.tls is not None and not listener.tls.client_auth_disabled
+
+    def make_tls(*, tickets: bool = True, clients: bool = True) -> ServerTLS | None:
+        if listener.tls is None:
+            return None
+        return ServerTLS(
+            pairs,
+            clock=parts.reactor,
+            unknown_name="fallback",
+            min_version=listener.tls.min_version or "TLSv1.2",
+            tickets=tickets,
+            known_key=parts.authenticator.known_key if clients and client_auth else None,
+        )
+
+    def make(kind: str, port: int, factory: Any, tls: ServerTLS | None = None) -> list[Endpoint]:
+        return [
+            Endpoint(parts, kind, ip, port, factory, tls=tls, proxy=listener.proxy_protocol)
+            for ip in listener.ips
+        ]
+
+    imap = IMAPContext(
+        reactor=parts.reactor,
+        store=parts.store,
+        config=parts.config,
+        authenticator=parts.authenticator,
+        cids=parts.ids,
+        connection_rate=parts.imap_rate,
+        open_connections=parts.imap_open,
+        failed_auth=parts.failed_auth,
+        version=VERSION,
+        stopping=lambda: parts.stopping,
+    )
+    hostname = listener.effective_hostname.ascii
+    if listener.imap.enabled:
+        settings = IMAPListener(
+            name,
+            "imap",
+            hostname,
+            make_tls(),
+            plain_allowed=listener.imap.no_require_starttls,
+            client_auth=client_auth,
+        )
+        factory = IMAPServerFactory(imap, settings)
+        yield from make("imap", listener.imap.effective_port, factory)
+    if listener.imaps.enabled:
+        tls = make_tls()
+        settings = IMAPListener(name, "imaps", hostname, tls, client_auth=client_auth)
+        factory = IMAPServerFactory(imap, settings)
+        yield from make("imaps", listener.imaps.effective_port, factory, tls)

@@ -1,0 +1,285 @@
+"""The tree of services: what is made of a configuration, started and stopped in order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import ILogObserver
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
+
+from moxtw import log
+from moxtw.config.live import LiveConfig
+from moxtw.config.load import load_static
+from moxtw.config.static import Static
+from moxtw.dns.client import StubResolver
+from moxtw.dns.publicsuffix import organizational_domain
+from moxtw.dns.resolver import OfflineResolver, Resolver
+from moxtw.net.cid import ConnectionIds, load_or_create_key
+from moxtw.ratelimit import connection_rate_limiter, failed_auth_limiter, open_connections_limiter
+from moxtw.service import privileges
+from moxtw.service.listeners import Endpoint, Parts, make_endpoints
+from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
+from moxtw.store import accounts
+from moxtw.store.auth import Authenticator
+from moxtw.store.db import Store
+from moxtw.store.errors import StoreError
+from moxtw.version import VERSION
+
+logger = log.Logger("service")
+
+STOP_SECONDS: Final = 3
+"""How long connections may take to end when the server stops."""
+
+# The interpreter's default of 5 ms lets a busy reactor keep the writer waiting at each of its
+# statements; shorter turns cost little and let batches through.
+_SWITCH_SECONDS: Final = 0.0005
+
+
+class Server(MultiService):
+    """A whole server.
+
+    Order: `privilegedStartService` binds all addresses, `startService` gives up root, opens
+    the store and, when all is ready, accepts. Stopping goes the other way round.
+    """
+
+    def __init__(self, static: Static, reactor: Any, *, localserve: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.static = static
+        self.reactor = reactor
+        self.localserve = localserve
+        self.exit_code = 0
+        self._own_log = False
+        self._log_file: str | None = None
+        self._endpoints: list[Endpoint] = []
+        self._started = False
+        self._stopping: Deferred[None] | None = None
+        self._user = privileges.find_user(static.effective_user) if os.geteuid() == 0 else None
+        self.config = LiveConfig.load(static, reactor)
+        log.levels.configure(static.log_level, static.package_log_levels)
+        self._build()
+
+    @classmethod
+    def from_config(
+        cls,
+        path: Path,
+        reactor: Any,
+        *,
+        localserve: bool = False,
+        own_log: bool = True,
+        log_file: str | None = None,
+        foreground: bool = True,
+    ) -> Server:
+        """Load the configuration. Raises ConfigError, OSError.
+
+        With `own_log`, log lines are written as logfmt, to standard error in the foreground
+        and to `log_file` (by default twistd.log) otherwise.
+        """
+        server = cls(load_static(path), reactor, localserve=localserve)
+        server._own_log = own_log
+        server._log_file = log_file if log_file or foreground else "twistd.log"
+        return server
+
+    def _build(self) -> None:
+        static, reactor = self.static, self.reactor
+        self.store = Store(
+            str(static.data_path), reactor, url=static.database_url or None
+        )
+        self.store.junk_flags = JunkFlags(self.config)
+        self.store.organizational_domain = organizational_domain
+        resolvers = [
+            f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+            for ip, port in static.resolver_addresses
+        ]
+        self.stub_resolver = StubResolver(reactor, resolvers or None)
+        self.resolver: Resolver = self.stub_resolver
+        if self.localserve:
+            self.resolver = OfflineResolver(self.stub_resolver, clock=reactor)
+        self.failed_auth = failed_auth_limiter()
+        self.authenticator = Authenticator(
+            self.store, ConfigDirectory(self.config), self.failed_auth, reactor.seconds
+        )
+
+    # -- twistd ------------------------------------------------------------------------
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
+        """Under twistd's application, take over how log events are written."""
+        if self._own_log and isinstance(parent, Componentized):
+            out: Any = sys.stderr
+            if self._log_file:
+                out = LogFile.fromFullPath(self._log_file, rotateLength=None)
+            parent.setComponent(ILogObserver, log.LogfmtObserver(out))
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
+        """Bind all addresses, as root where ports below 1024 need that. Raises OSError."""
+        ids_dir = self.static.data_path
+        ids_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.ids = ConnectionIds(load_or_create_key(ids_dir), int(time.time() * 1000))
+        exempt = [str(network) for network in self.static.connection_limit_exempt]
+        self.parts = Parts(
+            server=self,
+            static=self.static,
+            config=self.config,
+            reactor=self.reactor,
+            store=self.store,
+            resolver=self.resolver,
+            authenticator=self.authenticator,
+            ids=self.ids,
+            failed_auth=self.failed_auth,
+            smtp_rate=connection_rate_limiter(exempt),
+            smtp_open=open_connections_limiter(exempt),
+            imap_rate=connection_rate_limiter(exempt),
+            imap_open=open_connections_limiter(exempt),
+            exempt=exempt,
+            localserve=self.localserve,
+            stop_process=self.stop_process,
+        )
+        self._endpoints = make_endpoints(self.parts)
+        for endpoint in self._endpoints:
+            try:
+                endpoint.bind()
+            except OSError as exc:
+                hint = ""
+                if isinstance(exc, PermissionError) and endpoint.port < 1024:
+                    hint = ": ports below 1024 need root; start as root, with User set"
+                raise OSError(
+                    exc.errno, f"listening on {endpoint.address}: {exc.strerror}{hint}"
+                ) from None
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:  # noqa: N802 - Twisted's name
+        """Give up root, open the store, then serve."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        if not self._endpoints:
+            self.privilegedStartService()
+        if self._user is not None and not self.localserve:
+            os.umask(0o007)
+            if not self.static.no_fix_permissions:
+                privileges.fix_permissions(
+                    self.static.directory, self.static.data_path, self._user
+                )
+            privileges.drop(self._user)
+        self.store.open()
+        self.store.startService()
+        self.stub_resolver.startService()
+        self.config.start()
+        self.config.on_change(lambda old, new: self._config_changed(old, new))
+        super().startService()  # type: ignore[no-untyped-call]
+        self._started = True
+        Deferred.fromCoroutine(self._serve()).addErrback(self._failed)
+
+    async def _serve(self) -> None:
+        for warning in (*self.static.warnings, *self.config.dynamic.warnings):
+            logger.warn("configuration", warning=warning)
+        await self._ensure_accounts()
+        await accounts.finish_removals(self.store)
+        await self.authenticator.start()
+        await self.parts.start()
+        if self._stopping is not None:
+            return
+        for endpoint in self._endpoints:
+            endpoint.serve()
+        if self._endpoints:
+            logger.print(
+                "ready to serve",
+                version=VERSION,
+                listeners=" ".join(f"{e.kind}={e.address}" for e in self._endpoints),
+            )
+
+    async def _ensure_accounts(self) -> None:
+        special, regular = first_mailboxes(self.static)
+        names = list(self.config.dynamic.accounts)
+
+        def job(tx: Any) -> None:
+            for name in names:
+                accounts.ensure(tx, name, special, regular)
+
+        await self.store.write(job)
+
+    def _config_changed(self, old: Any, new: Any) -> None:
+        """Make accounts that an edit of the file added; end sessions that may no longer be."""
+        added = [name for name in new.accounts if name not in old.accounts]
+        if added:
+            Deferred.fromCoroutine(self._ensure_accounts()).addErrback(
+                lambda failure: logger.failure("making new accounts", failure)
+            )
+        for name, before in old.accounts.items():
+            after = new.accounts.get(name)
+            if after is None or (after.login_disabled and not before.login_disabled):
+                self.end_sessions(name)
+
+    def end_sessions(self, account: str) -> None:
+        """End what an account has open: it was removed, or may not log in any more."""
+        self.authenticator.forget(account)
+        for endpoint in self._endpoints:
+            endpoint.end_sessions(account)
+
+    def _failed(self, failure: Failure) -> None:
+        if self._stopping is not None:
+            return
+        if failure.check(StoreError, OSError):
+            logger.fatal("starting", err=failure.value)
+        else:
+            logger.failure("starting", failure)
+        self.exit_code = 1
+        self.stop_process()
+
+    # -- Stopping ----------------------------------------------------------------------
+
+    def stop_process(self) -> None:
+        """End the process, as after SIGTERM."""
+        if self.reactor.running:
+            self.reactor.callLater(0, self.reactor.stop)
+
+    def stopService(self) -> Deferred[None]:  # noqa: N802 - Twisted's name
+        """Stop accepting, let transactions in flight end (3 s), then close everything."""
+        if self._stopping is None:
+            self._stopping = Deferred.fromCoroutine(self._stop())
+        return self._stopping
+
+    async def _stop(self) -> None:
+        if not self._started:
+            return
+        self._started = False
+        logger.info("stopping")
+        begun = time.monotonic()
+        await DeferredList([endpoint.stop_listening() for endpoint in self._endpoints])
+        for endpoint in self._endpoints:
+            endpoint.shutdown()
+        await self.parts.stop_sending()
+        await self._until(lambda: not any(e.busy() for e in self._endpoints), STOP_SECONDS)
+        left = sum(endpoint.abort() for endpoint in self._endpoints)
+        if left:
+            logger.info("connections cut at shutdown", count=left)
+            await self._until(lambda: not any(e.busy() for e in self._endpoints), 1)
+        await self.parts.stop()
+        self.authenticator.stop()
+        self.config.stop()
+        await _maybe(self.stub_resolver.stopService())
+        children: Any = super().stopService
+        await _maybe(children())
+        await self.store.stopService()
+        logger.info("stopped", seconds=round(time.monotonic() - begun, 3))
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Wait until `done()`, at most some seconds."""
+        end = self.reactor.seconds() + seconds
+        while not done() and self.reactor.seconds() < end:
+            tick: Deferred[None] = Deferred()
+            self.reactor.callLater(0.02, tick.callback, None)
+            await tick
+
+
+async def _maybe(result: Any) -> None:
+    """Wait for what may be a Deferred."""
+    if isinstance(result, Deferred):
+        await result
