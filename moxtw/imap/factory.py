@@ -23,7 +23,7 @@ class IMAPServerFactory(ServerFactory):
         self.listener = listener
         self.connections: set[IMAPServer] = set()
 
-    def buildProtocol(self, addr: IAddress) -> IMAPServer:  # noqa: N802
+    def buildProtocol(self, addr: IAddress | None) -> IMAPServer:  # noqa: N802
         """A new connection."""
         connection = IMAPServer(self.app, self.listener, opened=self.connections)
         connection.factory = self

@@ -114,7 +114,12 @@ class IMAPServer(Connection):
         """End as soon as the running command, if any, is done."""
         self._stop = True
         if self.waiting:
-            self.close(b"* BYE server is shutting down")
+            Deferred.fromCoroutine(self._shut_down())
+
+    async def _shut_down(self) -> None:
+        if self.appends:
+            await self.appends.settle()
+        self.close(b"* BYE server is shutting down")
 
     async def _greet(self) -> None:
         if self.listener.kind == IMPLICIT_TLS and self.secure:

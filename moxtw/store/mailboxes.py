@@ -15,7 +15,6 @@ from moxtw.store.errors import (
     MailboxExists,
     MailboxHasChildren,
     NoSuchMailbox,
-    StoreError,
     TooMany,
 )
 from moxtw.store.model import Mailbox, MailboxChange, SpecialUse

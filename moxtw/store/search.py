@@ -363,19 +363,22 @@ def _header(
     wanted_bytes = wanted.encode()
     lower = name.lower()
     field = lower.encode("utf-8", "replace") + b":"
-    found = set()
     # Cheap first: the decoded header text holds all names and values of the content's header.
-    for uid, header, prefix, content_id in _scan(tx, _SCAN_HEADER, mailbox_id, among, uid_below):
-        low = prefix.lower()
-        if not (wanted_bytes in header or wanted_bytes in low):
-            continue
-        if not (field in header or field in low):
-            continue
-        if _has_field(prefix, lower, wanted) or _has_field(
-            _header_bytes(tx, content_id), lower, wanted
-        ):
-            found.add(uid)
-    return found
+    # The scan must be over before the next statement, which uses the same cursor.
+    candidates = [
+        (uid, prefix, content_id)
+        for uid, header, prefix, content_id in _scan(
+            tx, _SCAN_HEADER, mailbox_id, among, uid_below
+        )
+        if (wanted_bytes in header or wanted_bytes in prefix.lower())
+        and (field in header or field in prefix.lower())
+    ]
+    return {
+        uid
+        for uid, prefix, content_id in candidates
+        if _has_field(prefix, lower, wanted)
+        or _has_field(_header_bytes(tx, content_id), lower, wanted)
+    }
 
 
 def _header_bytes(tx: Tx, content_id: int) -> bytes:

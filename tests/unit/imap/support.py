@@ -161,7 +161,8 @@ class IMAPTestCase(SynchronousTestCase):
         """Put messages into a mailbox, as somebody else would."""
         box = self.mailbox(mailbox)
         for _ in range(count):
-            job(self.store, messages.add, self.account.id, box.id, message(self.store, data, **fields))
+            new = message(self.store, data, **fields)
+            job(self.store, messages.add, self.account.id, box.id, new)
 
     def transcript(self, client: Client, text: str) -> None:
         r"""Play a dialogue: ``C:`` lines are sent, all that comes back must be the ``S:`` lines.
