@@ -1,0 +1,527 @@
+"""Delivery of a message that arrived to accounts here, directly and through aliases.
+
+For each recipient a decision is taken; then one transaction adds the message to all accounts
+that get it, with one content between them. Each recipient has exactly one result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from moxtw import metrics
+from moxtw.authn import NOTHING, AuthResults, Evaluator
+from moxtw.config.dynamic import Account, Alias, Destination, Dynamic
+from moxtw.config.lookup import ConfigView
+from moxtw.inbound.decide import Case, Decider, Decision
+from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
+from moxtw.inbound.rulesets import Subject
+from moxtw.log import Logger
+from moxtw.mail.address import Address, Path, pack_address
+from moxtw.mail.domain import DomainError, parse_domain
+from moxtw.mail.received import (
+    authentication_results,
+    delivered_to,
+    reason_header,
+    received,
+    received_spf,
+    return_path,
+)
+from moxtw.store import accounts, mailboxes, messages, rejects
+from moxtw.store.content import Spooled
+from moxtw.store.db import Store, Tx
+from moxtw.store.errors import DiskFull, StoreError
+from moxtw.store.model import Delivery, Flag, NewMessage, Validation
+
+log = Logger("smtpserver")
+
+Sleep = Callable[[float], Awaitable[None]]
+
+_VALIDATIONS: Final = {
+    "strict": Validation.STRICT,
+    "dmarc": Validation.DMARC,
+    "relaxed": Validation.RELAXED,
+    "pass": Validation.PASS,
+    "neutral": Validation.NEUTRAL,
+    "temperror": Validation.TEMPERROR,
+    "permerror": Validation.PERMERROR,
+    "fail": Validation.FAIL,
+    "softfail": Validation.SOFTFAIL,
+    "none": Validation.NONE,
+}
+
+# Errors of single recipients, from the job to its caller.
+_QUOTA: Final = (452, "4.2.2", "account storage full", "delivererror")
+_STORAGE: Final = (451, "4.3.0", "error while delivering, try again later", "delivererror")
+_ACCOUNT: Final = (451, "4.3.0", "account not available, try again later", "accounterror")
+
+
+class Bounce(Protocol):
+    """Tells the sender about recipients that failed while others did not."""
+
+    def __call__(
+        self, envelope: Envelope, content: Spooled, failed: Sequence[RecipientResult]
+    ) -> Awaitable[None]:
+        """Queue a notification (RFC 3464)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A message to be added to an account.
+
+    index: of the recipient. rejected: into the rejects mailbox, beside a refusal.
+    """
+
+    index: int
+    account_name: str
+    account: Account
+    quota: int
+    decision: Decision
+    mailbox: str
+    prefix: bytes
+    delivery: Delivery
+    flags: int
+    address: str
+    rejected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A destination that a recipient leads to; for aliases one of several."""
+
+    account: str
+    destination: Destination
+    final: Path
+
+
+class Deliverer:
+    """Delivers messages to accounts. `bounce` None: nobody is told of partial failure."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: ConfigView,
+        decider: Decider,
+        evaluator: Evaluator,
+        bounce: Bounce | None = None,
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._decider = decider
+        self._evaluator = evaluator
+        self._bounce = bounce
+
+    async def deliver(
+        self, envelope: Envelope, content: Spooled, sleep: Sleep
+    ) -> list[RecipientResult]:
+        """Deliver to all recipients; the results are in the same order.
+
+        `sleep` waits for a number of seconds, for the delay that unknown senders get.
+        """
+        recipients = envelope.recipients
+        known = [r for r in recipients if r.destination is not None or r.alias is not None]
+        auth = NOTHING
+        if known:
+            auth = await self._evaluator.authenticate(
+                remote_ip=envelope.remote_ip,
+                hello=envelope.hello,
+                mail_from=envelope.mail_from,
+                message=content,
+                cid=envelope.cid,
+            )
+        work = _Work(self._config.dynamic, self._config, self._decider, envelope, content, auth)
+        await work.decide_all()
+        if work.plans:
+            if work.first_time and envelope.first_time_delay:
+                await sleep(envelope.first_time_delay)
+            await self._store_all(work)
+        results = work.finish()
+        await self._tell_sender(envelope, content, results)
+        return results
+
+    async def _store_all(self, work: _Work) -> None:
+        try:
+            outcomes = await self._store.write(work.job)
+        except DiskFull:
+            outcomes = [(452, "4.3.1", "disk full, try again later", "delivererror")] * len(
+                work.plans
+            )
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the sender must try again
+            if isinstance(exc, StoreError):
+                log.error("delivering message", cid=work.envelope.cid, err=exc)
+            else:
+                log.failure("delivering message", exc, cid=work.envelope.cid)
+            outcomes = [_STORAGE] * len(work.plans)
+        work.take(outcomes)
+
+    async def _tell_sender(
+        self, envelope: Envelope, content: Spooled, results: list[RecipientResult]
+    ) -> None:
+        failed = [result for result in results if result.code]
+        if (
+            not failed
+            or len(failed) == len(results)
+            or self._bounce is None
+            or envelope.localserve
+            or envelope.mail_from.is_zero
+        ):
+            return
+        try:
+            await self._bounce(envelope, content, failed)
+        except Exception as exc:  # noqa: BLE001 - the message itself has been delivered
+            metrics.smtpserver_errors_total.labels("queuedsn").inc()
+            log.failure("queueing notification of failed delivery", exc, cid=envelope.cid)
+
+
+class _Work:
+    """One message on its way to its recipients."""
+
+    def __init__(
+        self,
+        dynamic: Dynamic,
+        config: ConfigView,
+        decider: Decider,
+        envelope: Envelope,
+        content: Spooled,
+        auth: AuthResults,
+    ) -> None:
+        self.dynamic = dynamic
+        self.static = config.static
+        self.decider = decider
+        self.envelope = envelope
+        self.content = content
+        self.auth = auth
+        self.plans: list[_Plan] = []
+        self.first_time = False
+        self.refused: dict[int, tuple[int, str, str, str]] = {}
+        self.outcomes: dict[int, list[tuple[int, str, str, str] | None]] = {}
+        self.reasons: dict[int, str] = {}
+        self.author = _author(content)
+        verified = list(auth.dkim_domains)
+        if auth.mail_from_validated:
+            verified.append(envelope.mail_from.ipdomain.name)
+        if auth.ehlo_validated:
+            verified.append(envelope.hello.name)
+        self.subject = Subject(
+            envelope.mail_from.form(),
+            None if self.author is None else pack_address(*self.author),
+            verified,
+            envelope.head,
+        )
+        self._base: Delivery | None = None
+
+    # -- Decisions -----------------------------------------------------------------
+
+    async def decide_all(self) -> None:
+        """Decide for accounts first, then for aliases; refuse unknown users."""
+        recipients = list(enumerate(self.envelope.recipients))
+        explicit = {r.path for r in self.envelope.recipients}
+        for index, recipient in recipients:
+            found = recipient.destination
+            if found is None:
+                continue
+            # <postmaster> has no domain, but a mailbox must be told where it is.
+            final = recipient.path
+            await self._decide(
+                index, recipient, [_Target(found.account, found.destination, final)]
+            )
+        for index, recipient in recipients:
+            if recipient.alias is not None:
+                await self._alias(index, recipient, explicit)
+        for index, recipient in recipients:
+            if recipient.destination is None and recipient.alias is None:
+                self.refused[index] = (550, "5.1.1", "no such user", "unknownuser")
+
+    async def _alias(self, index: int, recipient: Recipient, explicit: set[Path]) -> None:
+        assert recipient.alias is not None
+        alias: Alias = recipient.alias.alias
+        author = self._author_address()
+        members = alias.parsed_addresses
+        if not (
+            alias.post_public
+            or (author is not None and any(m.address == author for m in members))
+            or (alias.allow_msg_from and author == alias.address)
+        ):
+            self.refused[index] = (
+                550, "5.7.2", "not allowed to send to this list of addresses", "reject",
+            )  # fmt: skip
+            return
+        targets = [
+            _Target(member.account_name, member.destination, member.address.path)
+            for member in members
+        ]
+        wanted = {
+            target.final
+            for member, target in zip(members, targets, strict=True)
+            if target.final not in explicit and member.address != author
+        }
+        await self._decide(index, recipient, targets, wanted)
+
+    async def _decide(
+        self,
+        index: int,
+        recipient: Recipient,
+        targets: list[_Target],
+        wanted: set[Path] | None = None,
+    ) -> None:
+        """Decide for each target; the recipient is accepted if any of them accepts.
+
+        wanted: which of the targets get the message; None for all.
+        """
+        decisions: list[tuple[_Target, Account, Decision]] = []
+        for target in targets:
+            account = self.dynamic.accounts.get(target.account)
+            if account is None:
+                continue
+            case = Case(
+                account_name=target.account,
+                account=account,
+                destination=target.destination,
+                envelope=self.envelope,
+                auth=self.auth,
+                subject=self.subject,
+                size=self.content.size,
+            )
+            decisions.append((target, account, await self.decider.decide(case)))
+        if not decisions:
+            self.refused[index] = _ACCOUNT
+            return
+        chosen = next((d for _, _, d in decisions if d.accept), decisions[0][2])
+        self.reasons[index] = chosen.reason
+        if not chosen.accept:
+            reason = "highrate" if chosen.reason == "high-rate" else "reject"
+            code, secode = (chosen.code, chosen.secode) if chosen.code else (451, "4.3.0")
+            self.refused[index] = (code, secode, chosen.text or "rejected", reason)
+            log.info(
+                "rejecting message",
+                cid=self.envelope.cid,
+                reason=chosen.reason,
+                rcptto=recipient.path.log_name,
+                code=code,
+            )
+        self.outcomes[index] = []
+        for target, account, decision in decisions:
+            if wanted is not None and target.final not in wanted:
+                continue
+            if chosen.accept:
+                # A member of an alias whose own decision is no gets it like the others: the
+                # alias has accepted.
+                self._plan(index, recipient, target, account, decision)
+            elif decision.keep_reject and account.rejects_mailbox:
+                self._plan(index, recipient, target, account, decision, rejected=True)
+
+    def _plan(
+        self,
+        index: int,
+        recipient: Recipient,
+        target: _Target,
+        account: Account,
+        decision: Decision,
+        rejected: bool = False,
+    ) -> None:
+        flags = int(Flag.SEEN) if rejected or decision.is_reject else 0
+        if decision.first_time and not (
+            decision.is_forward or decision.is_mailing_list or account.no_first_time_sender_delay
+        ):
+            self.first_time = True
+        quota = account.quota_message_size or self.static.quota_message_size
+        self.plans.append(
+            _Plan(
+                index=index,
+                account_name=target.account,
+                account=account,
+                quota=max(quota, 0),
+                decision=decision,
+                mailbox=account.rejects_mailbox if rejected else decision.mailbox,
+                prefix=self._prefix(recipient, target, decision),
+                delivery=self._delivery(recipient, decision, rejected),
+                flags=flags,
+                address=target.final.form(),
+                rejected=rejected,
+            )
+        )
+
+    def _author_address(self) -> Address | None:
+        if self.author is None:
+            return None
+        try:
+            return Address(self.author[0], parse_domain(self.author[1], strict=False))
+        except DomainError:
+            return None
+
+    def _prefix(self, recipient: Recipient, target: _Target, decision: Decision) -> bytes:
+        """The fields on top of the stored message."""
+        envelope, auth = self.envelope, self.auth
+        # A stored message can always hold UTF-8; but who fetches it without UTF-8 support
+        # must be able to read what did not need it.
+        utf8 = envelope.smtputf8
+        final = target.final
+        fields = [
+            reason_header(decision.reason, decision.details),
+            delivered_to(final, utf8 or final.needs_utf8),
+            return_path(envelope.mail_from, utf8 or envelope.mail_from.needs_utf8),
+        ]
+        if auth.evaluated:
+            hostname = self.static.dns_hostname.form(utf8)
+            fields.append(authentication_results(hostname, auth.methods))
+            if auth.received_spf is not None:
+                fields.append(received_spf(auth.received_spf, utf8))
+        fields.append(received(envelope.trace, envelope.received, recipient.path))
+        return b"".join(fields)
+
+    def _delivery(self, recipient: Recipient, decision: Decision, rejected: bool) -> Delivery:
+        envelope, auth = self.envelope, self.auth
+        tls = envelope.tls
+        hello = envelope.hello.domain
+        mail_from = envelope.mail_from
+        rcpt = recipient.path
+        forward = decision.is_forward
+        ehlo_domain = "" if hello is None else hello.name
+        localpart, domain = self.author or ("", "")
+        delivery = Delivery(
+            # A forwarder's address and names say nothing about the author.
+            remote_ip="" if forward else envelope.remote_ip,
+            ehlo_domain="" if forward else ehlo_domain,
+            mail_from=mail_from.form(),
+            mail_from_localpart=mail_from.localpart,
+            mail_from_domain="" if forward else mail_from.ipdomain.name,
+            rcpt_to_localpart=rcpt.localpart,
+            rcpt_to_domain=rcpt.ipdomain.name,
+            msg_from_localpart=localpart,
+            msg_from_domain=domain,
+            msg_from_org_domain=domain,
+            is_reject=rejected or decision.is_reject,
+            is_forward=forward,
+            is_mailing_list=decision.is_mailing_list or self.content.parsed.is_mailing_list,
+            received_tls_version=1 if tls is None else tls.version_number,
+            received_tls_cipher_suite=0 if tls is None else tls.cipher_number,
+            received_requiretls=envelope.requiretls,
+        )
+        if auth.evaluated:
+            delivery.ehlo_validated = auth.ehlo_validated
+            delivery.mail_from_validated = auth.mail_from_validated
+            delivery.msg_from_validated = auth.from_validated
+            delivery.mail_from_validation = _VALIDATIONS.get(auth.mail_from_status, 0)
+            delivery.msg_from_validation = _VALIDATIONS.get(auth.from_validation, 0)
+            delivery.dkim_domains = auth.dkim_domains
+            if forward and decision.ruleset is not None:
+                delivery.orig_ehlo_domain = ehlo_domain
+                delivery.orig_dkim_domains = auth.dkim_domains
+                own = decision.ruleset.verified_dns_domain.name
+                delivery.dkim_domains = tuple(
+                    d for d in auth.dkim_domains if d != own and not d.endswith("." + own)
+                )
+        if rejected:
+            delivery.message_hash = self.content.digest.hex()
+        return delivery
+
+    # -- Storing -------------------------------------------------------------------
+
+    def job(self, tx: Tx) -> list[tuple[int, str, str, str] | None]:
+        """Add the message where it goes; runs in the writer. None for each success.
+
+        What can fail for one recipient alone is checked before anything is changed for it.
+        """
+        saved: dict[int, int] = {}
+        return [self._add(tx, plan, saved) for plan in self.plans]
+
+    def _add(
+        self, tx: Tx, plan: _Plan, saved: dict[int, int]
+    ) -> tuple[int, str, str, str] | None:
+        account = accounts.find(tx, plan.account_name)
+        if account is None:
+            return _ACCOUNT
+        size = len(plan.prefix) + self.content.size
+        if plan.quota and account.disk_usage + size > plan.quota:
+            return _QUOTA
+        if plan.rejected:
+            return self._add_reject(tx, plan, account.id, saved)
+        mailbox = mailboxes.ensure(tx, account.id, plan.mailbox)
+        added = messages.add(
+            tx, account.id, mailbox.id, self._message(plan, plan.delivery), saved=saved
+        )
+        message_id = self.content.parsed.message_id
+        if plan.account.rejects_mailbox and message_id and plan.decision.accept:
+            rejects.remove(
+                tx, account.id, plan.account.rejects_mailbox, message_id, keep=added.id
+            )
+        return None
+
+    def _add_reject(
+        self, tx: Tx, plan: _Plan, account_id: int, saved: dict[int, int]
+    ) -> tuple[int, str, str, str] | None:
+        """Keep a copy of a refused message; the reply stays that of the refusal."""
+        mailbox = mailboxes.ensure(tx, account_id, plan.mailbox)
+        room = rejects.tidy(tx, account_id, mailbox, keep=plan.account.keep_rejects)
+        parsed = self.content.parsed
+        if not room or rejects.has(
+            tx, account_id, mailbox.id, parsed.message_id, plan.delivery.message_hash
+        ):
+            return None
+        destined = mailboxes.ensure(tx, account_id, plan.decision.mailbox)
+        plan.delivery.mailbox_destined_id = destined.id
+        messages.add(tx, account_id, mailbox.id, self._message(plan, plan.delivery), saved=saved)
+        return None
+
+    def _message(self, plan: _Plan, delivery: Delivery) -> NewMessage:
+        return NewMessage(
+            self.content,
+            prefix=plan.prefix,
+            flags=plan.flags,
+            received=self.envelope.received,
+            delivery=delivery,
+        )
+
+    def take(self, outcomes: Sequence[tuple[int, str, str, str] | None]) -> None:
+        """Take the results of the job."""
+        for plan, outcome in zip(self.plans, outcomes, strict=True):
+            if not plan.rejected:
+                self.outcomes[plan.index].append(outcome)
+            elif outcome is not None:
+                log.info("rejected message not kept", cid=self.envelope.cid, err=outcome[2])
+
+    def finish(self) -> list[RecipientResult]:
+        """One result for each recipient, logged and counted."""
+        envelope = self.envelope
+        results = []
+        for index, recipient in enumerate(envelope.recipients):
+            failure = self.refused.get(index)
+            if failure is None:
+                outcomes = self.outcomes[index]
+                # An alias is served if any member got it, or none was to get it.
+                if outcomes and None not in outcomes:
+                    failure = outcomes[0]
+            if failure is None:
+                reason = self.reasons[index]
+                metrics.smtpserver_delivery_total.labels("delivered", reason).inc()
+                results.append(RecipientResult(recipient, reason=reason))
+            else:
+                code, secode, text, result = failure
+                reason = self.reasons.get(index, "")
+                metrics.smtpserver_delivery_total.labels(result, reason).inc()
+                results.append(RecipientResult(recipient, code, secode, text, result))
+            if log.enabled(4):
+                log.info(
+                    "incoming message",
+                    cid=envelope.cid,
+                    result="delivered" if failure is None else failure[3],
+                    reason=self.reasons.get(index),
+                    mailfrom=envelope.mail_from.log_name,
+                    rcptto=recipient.path.log_name,
+                    size=self.content.size,
+                    remote=envelope.remote_ip,
+                )
+        return results
+
+
+def _author(content: Spooled) -> tuple[str, str] | None:
+    """Localpart and domain (Unicode) of the single From address; otherwise nobody."""
+    found = content.parsed.from_
+    if len(found) != 1 or not found[0].domain:
+        return None
+    try:
+        return found[0].localpart, parse_domain(found[0].domain, strict=False).name
+    except DomainError:
+        return None

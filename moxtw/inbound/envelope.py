@@ -1,0 +1,63 @@
+"""What is known of a message that arrives, besides its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moxtw.config.index import AccountDestination, AliasMatch
+from moxtw.mail.address import IPDomain, Path
+from moxtw.mail.received import Trace
+from moxtw.net.tlsinfo import TLSInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A recipient and where it leads: to an account, to an alias, or nowhere here.
+
+    local: its domain is hosted here. With neither destination nor alias the user is unknown.
+    """
+
+    path: Path
+    destination: AccountDestination | None = None
+    alias: AliasMatch | None = None
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A mail transaction that is complete.
+
+    received: time of arrival, microseconds since the epoch.
+    head: the message's header section, or as much of it as is kept in memory.
+    trace: for the Received field; exempt: the client is on the list of those without limits.
+    first_time_delay: seconds to wait for senders that are not known.
+    """
+
+    cid: int
+    remote_ip: str
+    hello: IPDomain
+    mail_from: Path
+    recipients: list[Recipient]
+    received: int
+    head: bytes
+    trace: Trace
+    tls: TLSInfo | None = None
+    smtputf8: bool = False
+    requiretls: bool = False
+    exempt: bool = False
+    first_time_delay: float = 0.0
+    localserve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """What became of a recipient. A `code` of 0: delivered.
+
+    reason: why, as in the metrics.
+    """
+
+    recipient: Recipient
+    code: int = 0
+    secode: str = ""
+    text: str = ""
+    reason: str = ""

@@ -1,0 +1,194 @@
+"""A message that is in: handed to the accounts here, or to the queue, and what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from moxtw import metrics
+from moxtw.inbound.envelope import Envelope, RecipientResult
+from moxtw.log import Logger
+from moxtw.mail.address import parse_address
+from moxtw.mail.received import Trace, received, with_protocol
+from moxtw.queue.submit import SubmitError, SubmitRequest
+from moxtw.smtp import localserve
+from moxtw.smtp.reply import SMTPError
+
+if TYPE_CHECKING:
+    from moxtw.smtp.server import SMTPServer
+    from moxtw.smtp.transaction import Transaction
+    from moxtw.store.content import Spooled
+
+log = Logger("smtpserver")
+
+UNKNOWN_USERS_DELAY: Final = 5
+"""Seconds before a client is told that nobody of its recipients exists."""
+
+
+
+async def deliver(
+    conn: SMTPServer, transaction: Transaction, content: Spooled, head: bytes
+) -> None:
+    """Deliver to local accounts and aliases, and answer (RFC 5321 4.2.5)."""
+    services = conn.services
+    recipients = transaction.recipients
+    if services.localserve:
+        await _fail_as_asked(conn, transaction)
+    assert conn.hello is not None
+    mail = transaction.mail
+    smtputf8 = False
+    if mail.smtputf8 or conn.settings.pedantic:
+        smtputf8 = _needs_utf8(conn, transaction, content)
+    envelope = Envelope(
+        cid=conn.cid,
+        remote_ip=conn.remote_ip,
+        hello=conn.hello,
+        mail_from=mail.path,
+        recipients=recipients,
+        received=int(conn.reactor.seconds() * 1_000_000),
+        head=head,
+        trace=_trace(conn, transaction, smtputf8),
+        tls=conn.tls,
+        smtputf8=smtputf8,
+        requiretls=mail.requiretls,
+        exempt=services.open_connections.exempt(conn.remote_ip),
+        first_time_delay=conn.settings.first_time_sender_delay,
+        localserve=services.localserve,
+    )
+    results = await services.deliverer.deliver(envelope, content, conn.sleep)
+    failed = [result for result in results if result.code]
+    if failed:
+        conn.set_slow(True)
+        if len(failed) == len(results):
+            if all(result.reason == "unknownuser" for result in failed):
+                await conn.sleep(UNKNOWN_USERS_DELAY)
+            raise combined(failed)
+    conn.reply(250, "2.6.0", "it is done")
+
+
+def combined(failed: Sequence[RecipientResult]) -> SMTPError:
+    """One reply for recipients that all failed."""
+    first = failed[0]
+    if len(failed) == 1:
+        return SMTPError(first.code, first.secode, first.text)
+    if all((result.code, result.secode) == (first.code, first.secode) for result in failed):
+        return SMTPError(
+            first.code, first.secode, "\n".join(dict.fromkeys(result.text for result in failed))
+        )
+    lines = [
+        f"{result.recipient.path.log_name}: {result.code} {result.secode} {result.text}"
+        for result in failed
+    ]
+    permanent = any(result.code >= 500 for result in failed)
+    code, secode = (554, "5.3.0") if permanent else (451, "4.3.0")
+    return SMTPError(code, secode, "\n".join(["multiple errors", *lines]))
+
+
+def _trace(
+    conn: SMTPServer, transaction: Transaction, smtputf8: bool
+) -> Trace:
+    submission = conn.submission
+    return Trace(
+        hostname=conn.services.config.static.dns_hostname,
+        local_ip=conn.local_ip,
+        protocol=with_protocol(
+            esmtp=conn.esmtp,
+            utf8=smtputf8,
+            tls=conn.tls is not None,
+            authenticated=conn.login is not None,
+        ),
+        id=conn.cid_text,
+        # Where users are is nobody's business.
+        hello=None if submission else conn.hello,
+        remote_ip="" if submission else conn.remote_ip,
+        require_tls=transaction.mail.requiretls,
+        tls=f"{conn.tls.version} {conn.tls.cipher}" if conn.tls is not None else "",
+        utf8=smtputf8,
+    )
+
+
+def _needs_utf8(conn: SMTPServer, transaction: Transaction, content: Spooled) -> bool:
+    """Whether the message really needs SMTPUTF8 (RFC 6531 3.5), whatever the client said."""
+    mail = transaction.mail
+    needs = (
+        content.parsed.needs_smtputf8
+        or mail.path.needs_utf8
+        or any(recipient.path.needs_utf8 for recipient in transaction.recipients)
+    )
+    if needs and not mail.smtputf8 and conn.settings.pedantic:
+        if conn.submission:
+            metrics.smtpserver_submission_total.labels("missingsmtputf8").inc()
+        raise SMTPError(550, "5.6.0", "SMTPUTF8 needed but not declared")
+    return needs
+
+
+async def _fail_as_asked(conn: SMTPServer, transaction: Transaction) -> None:
+    for recipient in transaction.recipients:
+        error, wait = localserve.special(recipient.path.localpart, "")
+        if error is not None:
+            if wait:
+                await conn.sleep(wait)
+            raise error
+
+
+async def submit(
+    conn: SMTPServer, transaction: Transaction, content: Spooled, head: bytes
+) -> None:
+    """Hand a user's message to the queue, and answer (RFC 6409)."""
+    assert conn.login is not None
+    if conn.services.localserve:
+        await _fail_as_asked(conn, transaction)
+    mail = transaction.mail
+    smtputf8 = _needs_utf8(conn, transaction, content)
+    try:
+        _check_form(conn, transaction, content, head)
+    except SMTPError:
+        metrics.smtpserver_submission_total.labels("badmessage").inc()
+        raise
+    paths = [recipient.path for recipient in transaction.recipients]
+    now = int(conn.reactor.seconds() * 1_000_000)
+    request = SubmitRequest(
+        account=conn.login.account,
+        login_address=parse_address(conn.login.address),
+        mail_from=mail.path,
+        recipients=paths,
+        content=content,
+        received=received(
+            _trace(conn, transaction, smtputf8), now, paths[0] if len(paths) == 1 else None
+        ),
+        # Without the parameter, the header may say that TLS does not matter (RFC 8689).
+        require_tls=True if mail.requiretls else None,
+        smtputf8=smtputf8,
+        body8bit=mail.body == "8BITMIME",
+        hold=transaction.hold,
+        not_before=int(transaction.not_before * 1_000_000),
+        cid=conn.cid,
+    )
+    try:
+        await conn.services.submit(request)
+    except SubmitError as exc:
+        metrics.smtpserver_submission_total.labels(exc.reason).inc()
+        log.info("submission refused", cid=conn.cid, account=request.account, err=exc)
+        raise SMTPError(exc.code, exc.secode, exc.text) from None
+    metrics.smtpserver_submission_total.labels("ok").inc()
+    log.info(
+        "submitted message",
+        cid=conn.cid,
+        account=request.account,
+        mailfrom=mail.path.log_name,
+        recipients=len(paths),
+        size=content.size,
+    )
+    conn.reply(250, "2.2.0", "it is done")
+
+
+def _check_form(
+    conn: SMTPServer, transaction: Transaction, content: Spooled, head: bytes
+) -> None:
+    """What a submitted message must be like."""
+    if not head.endswith(b"\r\n\r\n"):
+        raise SMTPError(554, "5.6.0", "message requires both header and body section")
+    parsed = content.parsed
+    has_8bit = parsed.has_8bit_header or parsed.has_8bit_body
+    if conn.settings.pedantic and has_8bit and transaction.mail.body != "8BITMIME":
+        raise SMTPError(500, "5.6.0", "message with 8-bit content requires BODY=8BITMIME")
