@@ -125,6 +125,7 @@ class DKIM:
         "Keys, by the selector under which DNS has the public part: "
         "<selector>._domainkey.<domain>.",
         dict,
+        example="2026a",
     )
     sign: tuple[str, ...] = opt(
         "Sign",
@@ -464,6 +465,7 @@ class ConfigDomain:
         "Addresses that deliver to several accounts, by localpart: small mailing lists, or "
         "addresses for a team. Messages are passed on as they are.",
         dict,
+        example="team",
     )
 
     domain: Domain = resolved("Domain", Domain)
@@ -662,6 +664,7 @@ class Account:
         "Addresses of the account, each with what becomes of its messages; nil is enough. "
         "@example.org receives everything to the domain that has no address of its own.",
         dict,
+        example="me@example.org",
     )
     subject_pass: SubjectPass = opt(
         "SubjectPass",
@@ -907,11 +910,13 @@ class Dynamic:
         "Domains",
         "Domains with mail here, by name. Internationalised names are written in Unicode.",
         dict,
+        example=_DOMAIN_EXAMPLE,
     )
     accounts: Mapping[str, Account] = req(
         "Accounts",
         "Accounts, by name. The name is not used for login, which takes an address.",
         dict,
+        example="me",
     )
     web_domain_redirects: Mapping[str, str] = opt(
         "WebDomainRedirects",

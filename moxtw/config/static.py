@@ -780,6 +780,7 @@ class Static:
         "Providers of TLS certificates, by names for use in the TLS section of listeners. "
         "Certificates are requested and renewed automatically.",
         dict,
+        example="letsencrypt",
     )
     admin_password_file: str = opt(
         "AdminPasswordFile",
@@ -794,6 +795,7 @@ class Static:
         "and client settings. A good setup has it and one named internal, on loopback "
         "addresses, for the admin pages.",
         dict,
+        example="public",
     )
     postmaster: Postmaster = req(
         "Postmaster", "Where mail for the postmaster and the server's own mail goes.", Postmaster
@@ -822,6 +824,7 @@ class Static:
         "Ways to deliver outgoing messages other than directly, by names for use in Routes and "
         "in the queue.",
         dict,
+        example="smarthost",
     )
     no_outgoing_dmarc_reports: bool = opt(
         "NoOutgoingDMARCReports",
