@@ -1,93 +1,33 @@
 """The stub resolver against a small DNS server on loopback, over real sockets."""
 
-import dns.flags
-import dns.message
-import dns.rrset
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from moxtw.dns import resolver as r
 from moxtw.dns.client import StubResolver
 from moxtw.dns.resolvconf import ResolvConf, Server
+from tests.support.nameserver import NameServer
 
 ZONE = {
-    ("a.example.", "A"): ["192.0.2.1", "192.0.2.2"],
-    ("a.example.", "AAAA"): ["2001:db8::1"],
-    ("a.example.", "MX"): ["10 mail.a.example.", "5 mx.a.example."],
-    ("big.example.", "TXT"): [f'"{"x" * 250}{i}"' for i in range(40)],
+    "a.example.": {
+        "A": ["192.0.2.1", "192.0.2.2"],
+        "AAAA": ["2001:db8::1"],
+        "MX": ["10 mail.a.example.", "5 mx.a.example."],
+    },
+    "big.example.": {"TXT": [f'"{"x" * 250}{i}"' for i in range(40)]},
 }
 
 
-class SmallServer:
-    """Answers from ZONE over UDP and TCP, on one port; ``tweak(data, addr)`` may change UDP
-    answers into several, or none.
-    """
-
-    def __init__(self, interface="127.0.0.1"):
-        self.questions = []
-        self.ports = set()
-        self.tweak = lambda data: [data]
-        server = self
-
-        class Datagrams(DatagramProtocol):
-            noisy = False
-
-            def datagramReceived(self, data, addr):
-                server.ports.add(addr[1])
-                for answer in server.tweak(server.answer(data, 512)):
-                    self.transport.write(answer, addr)
-
-        class Connection(Protocol):
-            def connectionMade(self):
-                self.received = b""
-
-            def dataReceived(self, data):
-                self.received += data
-                if len(self.received) >= 2 + int.from_bytes(self.received[:2]):
-                    answer = server.answer(self.received[2:], 65535)
-                    for byte in (len(answer).to_bytes(2), answer[:5], answer[5:]):
-                        self.transport.write(byte)
-
-        self.udp = reactor.listenUDP(0, Datagrams(), interface=interface)
-        port = self.udp.getHost().port
-        factory = Factory.forProtocol(Connection)
-        factory.noisy = False
-        self.tcp = reactor.listenTCP(port, factory, interface=interface)
-        self.address = f"127.0.0.1:{port}" if interface == "127.0.0.1" else f"[::1]:{port}"
-
-    def answer(self, data, size):
-        query = dns.message.from_wire(data)
-        question = query.question[0]
-        name, rtype = question.name.to_text().lower(), dns.rdatatype.to_text(question.rdtype)
-        self.questions.append((name, rtype))
-        response = dns.message.make_response(query, recursion_available=True)
-        if records := ZONE.get((name, rtype)):
-            response.flags |= dns.flags.AD
-            response.answer.append(dns.rrset.from_text(question.name, 60, "IN", rtype, *records))
-        elif not any(name == known for known, _ in ZONE):
-            response.set_rcode(3)
-        try:
-            return response.to_wire(max_size=size)
-        except dns.exception.TooBig:
-            response.answer.clear()
-            response.flags |= dns.flags.TC
-            return response.to_wire()
-
-    def stop(self):
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self):
-        for port in (self.udp, self.tcp):
-            await maybeDeferred(port.stopListening)
+def small_server(interface="127.0.0.1"):
+    return NameServer(reactor, ZONE, interface=interface).start()
 
 
 class ResolverTests(TestCase):
     timeout = 20
 
     def setUp(self):
-        self.server = SmallServer()
+        self.server = small_server()
         self.addCleanup(self.server.stop)
         self.resolver = self.stub([self.server.address])
 
@@ -139,7 +79,7 @@ class ResolverTests(TestCase):
         self.assertGreater(len(self.server.ports), 4)
 
     async def test_nobody_listens(self):
-        dead = SmallServer()
+        dead = small_server()
         await dead.stop()
         with self.assertRaises(r.ServFail):
             await self.stub([dead.address]).lookup("a.example", "A")
@@ -153,7 +93,7 @@ class ResolverTests(TestCase):
             await self.resolver.lookup("big.example", "TXT")
 
     async def test_silent_server_and_the_next(self):
-        mute = SmallServer()
+        mute = small_server()
         mute.tweak = lambda data: []
         self.addCleanup(mute.stop)
         stub = self.stub([mute.address, self.server.address])
@@ -161,7 +101,7 @@ class ResolverTests(TestCase):
         self.assertEqual(len(await stub.lookup("a.example", "A")), 2)
 
     async def test_stopping_with_lookups_under_way(self):
-        mute = SmallServer()
+        mute = small_server()
         mute.tweak = lambda data: []
         self.addCleanup(mute.stop)
         stub = self.stub([mute.address])
@@ -171,7 +111,7 @@ class ResolverTests(TestCase):
 
     async def test_over_ipv6(self):
         try:
-            server = SmallServer("::1")
+            server = small_server("::1")
         except OSError:
             self.skipTest("no IPv6 here")
         self.addCleanup(server.stop)

@@ -1,0 +1,427 @@
+"""A real server in a process of its own, on loopback, for tests and benchmarks.
+
+::
+
+    server = MailServer(directory, accounts={"mjl": ["mjl@a.example"]})
+    server.start()               # returns when it serves; raises ServerError with its log
+    server.ports.smtp            # all on server.ip
+    server.kill()                # SIGKILL
+    server.start()               # again, on the same data
+    server.stop()                # SIGTERM
+    server.check()               # raises ServerError unless what it stored is consistent
+
+All calls block, with deadlines. ``LiveCase`` is a test case that cleans up behind servers and
+tells their log when a test fails.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from moxtw.net.certs import self_signed
+from moxtw.sasl import password as passwords
+from moxtw.store import accounts as account_ops
+from moxtw.store import credentials, verify
+from moxtw.store.db import Store, Tx
+from tests.support.nameserver import BackgroundNameServer, Zone
+from tests.support.store import now
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PASSWORD = "te st-pässword"
+"""The password of all accounts: with a space, and beyond ASCII."""
+
+START_SECONDS = 60
+STOP_SECONDS = 15
+POLL_SECONDS = 0.02
+READY = b"ready to serve"
+
+
+class ServerError(Exception):
+    """A server did not start, stop, or keep its data as it must."""
+
+
+def poll(
+    ready: Callable[[], T], seconds: float, what: str, interval: float = POLL_SECONDS
+) -> T:
+    """Call `ready` until it gives something true, and return that. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while True:
+        result = ready()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(interval)
+
+
+def free_port(ip: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on.
+
+    Below the range from which the system takes ports for outgoing connections, so that none of
+    those takes it before it is used.
+    """
+    for _ in range(200):
+        port = random.randrange(12000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind((ip, port))
+            except OSError:
+                continue
+        return port
+    raise ServerError("no free port")
+
+
+def may_bind(ip: str, port: int) -> bool:
+    """Whether this process may listen there, and nobody does."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((ip, port))
+        except OSError:
+            return False
+    return True
+
+
+@dataclass
+class Ports:
+    """Where a server listens."""
+
+    smtp: int
+    submission: int
+    submissions: int
+    imap: int
+    imaps: int
+    http: int
+    metrics: int
+
+
+def sconf(value: Any, depth: int = 0) -> str:
+    """Configuration text of nested dicts and lists; None for what has no value."""
+    indent = "\t" * depth
+    lines = []
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if inner is None:
+                lines.append(f"{indent}{key}: nil\n")
+            elif isinstance(inner, (Mapping, list, tuple)):
+                lines.append(f"{indent}{key}:\n{sconf(inner, depth + 1)}")
+            else:
+                lines.append(f"{indent}{key}: {_scalar(inner)}\n")
+    else:
+        for inner in value:
+            if isinstance(inner, (Mapping, list, tuple)):
+                lines.append(f"{indent}-\n{sconf(inner, depth + 1)}")
+            else:
+                lines.append(f"{indent}- {_scalar(inner)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class MailServer:
+    """One server with its directory.
+
+    accounts: their names, with addresses; the hosted domains are those of the addresses.
+    resolver: ``ip:port`` of the name server that it asks. smtp_port: the port for mail of
+    other servers, by default a free one. static and dynamic are merged into the two
+    configuration files. The listener is called ``local``.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        accounts: Mapping[str, Sequence[str]],
+        hostname: str = "mail.a.example",
+        ip: str = "127.0.0.1",
+        smtp_port: int = 0,
+        resolver: str = "127.0.0.1:1",
+        log_level: str = "debug",
+        listener: Mapping[str, Any] | None = None,
+        static: Mapping[str, Any] | None = None,
+        dynamic: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = Path(directory).absolute()
+        self.data_dir = self.directory / "data"
+        self.log_path = self.directory / "log"
+        self.accounts = {name: list(addresses) for name, addresses in accounts.items()}
+        self.hostname = hostname
+        self.ip = ip
+        self.ports = Ports(smtp_port or free_port(ip), *(free_port(ip) for _ in range(6)))
+        self._resolver = resolver
+        self._log_level = log_level
+        self._listener = dict(listener or {})
+        self._static = dict(static or {})
+        self._dynamic = dict(dynamic or {})
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        self._write()
+
+    # -- Files -------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        config = self.directory / "config"
+        config.mkdir(parents=True)
+        cert, key = self_signed([self.hostname, "localhost"], [self.ip])
+        (config / "cert.pem").write_bytes(cert)
+        (config / "key.pem").write_bytes(key)
+        (config / "mox.conf").write_text(sconf(self._static_conf()))
+        (config / "domains.conf").write_text(sconf(self._dynamic_conf()))
+
+    @property
+    def config_path(self) -> Path:
+        """mox.conf."""
+        return self.directory / "config" / "mox.conf"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate of all its ports, which clients can also take as root."""
+        return self.directory / "config" / "cert.pem"
+
+    def _static_conf(self) -> dict[str, Any]:
+        def service(name: str, **more: Any) -> dict[str, Any]:
+            return {"Enabled": True, "Port": getattr(self.ports, name), **more}
+
+        listener = {
+            "IPs": [self.ip],
+            "TLS": {"KeyCerts": [{"CertFile": "cert.pem", "KeyFile": "key.pem"}]},
+            "SMTP": service("smtp", FirstTimeSenderDelay="0s"),
+            "Submission": service("submission", NoRequireSTARTTLS=True),
+            "Submissions": service("submissions"),
+            "IMAP": service("imap", NoRequireSTARTTLS=True),
+            "IMAPS": service("imaps"),
+            "AccountHTTP": service("http", Path="/account/"),
+            "AdminHTTP": service("http"),
+            "WebmailHTTP": service("http"),
+            "WebAPIHTTP": service("http"),
+            "MetricsHTTP": service("metrics"),
+        }
+        listener.update(self._listener)
+        first = next(iter(self.accounts))
+        conf: dict[str, Any] = {
+            "DataDir": "../data",
+            "LogLevel": self._log_level,
+            "User": os.getuid(),
+            "NoFixPermissions": True,
+            "Hostname": self.hostname,
+            "Resolvers": [self._resolver],
+            "ConnectionLimitExemptions": ["127.0.0.0/8", "::1/128"],
+            "Listeners": {"local": listener},
+            "Postmaster": {"Account": first, "Mailbox": "Postmaster"},
+        }
+        conf.update(self._static)
+        return conf
+
+    def _dynamic_conf(self) -> dict[str, Any]:
+        domains: dict[str, Any] = {}
+        accounts: dict[str, Any] = {}
+        for name, addresses in self.accounts.items():
+            for address in addresses:
+                domains.setdefault(address.rpartition("@")[2], None)
+            accounts[name] = {
+                "Domain": addresses[0].rpartition("@")[2],
+                "Destinations": dict.fromkeys(addresses),
+                "NoFirstTimeSenderDelay": True,
+            }
+        conf: dict[str, Any] = {"Domains": domains, "Accounts": accounts}
+        conf.update(self._dynamic)
+        return conf
+
+    def edit_store(self, job: Callable[[Tx], T]) -> T:
+        """Run a job on the store, while the server does not run."""
+        return self._with_store(lambda store: now(store.write(job)))
+
+    def _with_store(self, use: Callable[[Store], T]) -> T:
+        if self.pid is not None:
+            raise ServerError("its store is in use")
+        store = Store(str(self.data_dir), Clock(), inline=True)
+        store.open()
+        store.startService()
+        try:
+            return use(store)
+        finally:
+            now(store.stopService())
+
+    def _set_passwords(self) -> None:
+        verifiers = passwords.derive(PASSWORD)
+
+        def job(tx: Tx) -> None:
+            for name in self.accounts:
+                account = account_ops.ensure(tx, name)
+                credentials.set_password(tx, account.id, verifiers)
+
+        self.edit_store(job)
+
+    # -- The process -------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        return self._process.pid
+
+    def command(self) -> list[str]:
+        """The command that starts it in the foreground."""
+        return [
+            sys.executable,
+            "-c",
+            "from twisted.scripts.twistd import run; run()",
+            "-n",
+            "--pidfile=",
+            "moxtw",
+            "-c",
+            str(self.config_path),
+        ]
+
+    def start(self, seconds: float = START_SECONDS) -> MailServer:
+        """Start it, and return when it is ready to serve. Raises ServerError."""
+        if self.pid is not None:
+            raise ServerError("it runs")
+        if not self.data_dir.exists():
+            self._set_passwords()
+        with open(self.log_path, "ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            poll(self._is_ready, seconds, "ready to serve")
+        except TimeoutError as exc:
+            self.kill()
+            raise ServerError(f"{exc}\n{self.log()}") from None
+        return self
+
+    def _is_ready(self) -> bool:
+        if self.pid is None:
+            raise ServerError(f"it ended while starting\n{self.log()}")
+        return READY in self.log_bytes()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to end and wait for that; kill it and raise ServerError if it does not."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerError(f"it did not end within {seconds:g} s\n{self.log()}") from None
+        finally:
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log_bytes(self) -> bytes:
+        """What it wrote since it was last started."""
+        with open(self.log_path, "rb") as file:
+            file.seek(self._log_start)
+            return file.read()
+
+    def log(self, lines: int = 60) -> str:
+        """The last lines of its log."""
+        text = self.log_bytes().decode("utf-8", "replace")
+        return f"-- {self.log_path}\n" + "\n".join(text.splitlines()[-lines:])
+
+    def errors(self) -> list[str]:
+        """Lines of its log about unforeseen failures."""
+        text = self.log_bytes().decode("utf-8", "replace")
+        return [line for line in text.splitlines() if line.startswith("l=error")]
+
+    def memory(self) -> int:
+        """Resident memory, in bytes."""
+        return self._status("VmRSS")
+
+    def peak_memory(self) -> int:
+        """Highest resident memory since the start or the last reset, in bytes."""
+        return self._status("VmHWM")
+
+    def reset_peak_memory(self) -> None:
+        """Start to measure the peak anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _status(self, field: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0]) * 1024
+        raise ServerError(f"no {field}")
+
+    # -- What it kept ------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Stop it if it runs, and check the store. Raises ServerError."""
+        self.stop()
+
+        def checks(store: Store) -> list[str]:
+            return now(Deferred.fromCoroutine(verify.verify_all(store)))
+
+        found = self._with_store(checks)
+        if found:
+            raise ServerError("the store is not consistent:\n" + "\n".join(found))
+
+
+class LiveCase(SynchronousTestCase):
+    """Tests with real processes. Blocking calls; servers end with the test."""
+
+    def setUp(self) -> None:
+        self._servers: list[MailServer] = []
+
+    def run(self, result: Any) -> None:
+        """Run, and tell the servers' logs after a failure."""
+        reporter = getattr(result, "_originalReporter", result)
+
+        def bad() -> int:
+            return len(reporter.errors) + len(reporter.failures)
+
+        before = bad()
+        super().run(result)
+        if bad() > before:
+            for server in self._servers:
+                sys.stderr.write(f"\n{server.log()}\n")
+
+    def name_server(self, zone: Zone) -> BackgroundNameServer:
+        """A name server that ends with the test."""
+        server = BackgroundNameServer(zone).start()
+        self.addCleanup(server.stop)
+        return server
+
+    def mail_server(self, **options: Any) -> MailServer:
+        """A mail server in a directory of its own, started; ended with the test."""
+        options.setdefault("accounts", {"mjl": ["mjl@a.example"]})
+        server = MailServer(self.mktemp(), **options)
+        self._servers.append(server)
+        self.addCleanup(server.kill)
+        return server.start()
