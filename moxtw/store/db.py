@@ -18,9 +18,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
+from sqlalchemy.sql import visitors
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -46,6 +47,17 @@ _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
 
 
+def _literal(element: Any, **_: Any) -> Any:
+    """Numbers in a clause as part of its text.
+
+    SQLite prepares a statement anew at each execution when a bound value could decide whether
+    a partial index fits (``expunged = 0``): ten times the work.
+    """
+    if isinstance(element, sa.BindParameter) and type(element.value) is int:
+        return sa.literal_column(str(element.value), element.type)
+    return None
+
+
 class Statement:
     """A SQLAlchemy statement with named parameters, compiled once for each dialect."""
 
@@ -61,7 +73,8 @@ class Statement:
         """SQL text, parameter order (None: by name) and values bound in the clause."""
         found = self._compiled.get(dialect.name)
         if found is None:
-            compiled = self._clause.compile(  # type: ignore[attr-defined]
+            clause: Any = visitors.replacement_traverse(cast("Any", self._clause), {}, _literal)
+            compiled = clause.compile(
                 dialect=dialect, compile_kwargs={"render_postcompile": True}
             )
             order = tuple(compiled.positiontup) if compiled.positional else None
