@@ -208,6 +208,9 @@ class SQLiteBackend(Backend):
             timeout=30,
         )
         for pragma in (
+            # In force for new databases only. The text of a usual message then lies in one
+            # page, which scans for text gain from.
+            "page_size = 8192",
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",

@@ -175,7 +175,8 @@ messages: Final = Table(
     Column("save_date", BigInteger),
     Column("content_id", Id, ForeignKey("contents.id")),  # null: erased
     _int("thread_id"),  # id of the first message of the thread
-    Index("messages_uid", "mailbox_id", "uid", unique=True),
+    # With expunged, so that the live UIDs of a mailbox are read from the index alone.
+    Index("messages_uid", "mailbox_id", "uid", "expunged", unique=True),
     Index("messages_modseq", "mailbox_id", "modseq"),
     Index("messages_content", "content_id"),
     Index("messages_thread", "thread_id"),

@@ -324,8 +324,12 @@ def _scan(
         return
     first = 1 if among is None else min(among)
     last = uid_below - 1 if among is None else max(among)
-    for row in tx.cursor(statement, {"mailbox": mailbox_id, "first": first, "last": last}):
-        if among is None or row[0] in among:
+    rows = tx.cursor(statement, {"mailbox": mailbox_id, "first": first, "last": last})
+    if among is None:
+        yield from rows
+        return
+    for row in rows:
+        if row[0] in among:
             yield row
 
 
