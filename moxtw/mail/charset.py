@@ -85,6 +85,8 @@ def _codec(charset: str) -> tuple[str, bool]:
     if name not in _PYTHON_NAMES:
         return "", True
     name = codecs.lookup(name).name
+    if name.startswith("iso2022"):
+        return name, False  # After an escape sequence, ASCII bytes mean something else.
     try:
         return name, _ASCII.decode(name) == _ASCII.decode("ascii")
     except UnicodeError:

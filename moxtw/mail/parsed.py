@@ -128,7 +128,5 @@ def analyse(buf: Buffer) -> ParsedMessage:
         is_mailing_list=is_mailing_list(headers),
         has_8bit_header=not is_ascii and not headers.section.isascii(),
         has_8bit_body=not is_ascii and not data[root.body_start :].isascii(),
-        needs_smtputf8=needs_smtputf8(root, data)
-        if not is_ascii or root.message or root.parts
-        else False,
+        needs_smtputf8=needs_smtputf8(root, data),
     )

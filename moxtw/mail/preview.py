@@ -110,7 +110,7 @@ def plain_preview(text: str) -> str:
 # A tag, or the beginning of a comment, a declaration or an instruction.
 _TAG: Final = re.compile(r"<(?:(/?)([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>|(!--)|[!?][^<>]*+>)")
 _ENTITY: Final = re.compile(
-    r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-zA-Z][a-zA-Z0-9]{1,31}));?"
+    r"&(?:#(\d{1,7}+)(?!\d)|#[xX]([0-9a-fA-F]{1,6}+)(?![0-9a-fA-F])|([a-zA-Z][a-zA-Z0-9]{1,31}));?"
 )
 _HIDDEN_END: Final = {
     name: re.compile(rf"</{name}[\s>/]", re.IGNORECASE)

@@ -33,7 +33,13 @@ def _decode_base64(data: bytes) -> bytes:
 
 
 def _decode_quoted_printable(data: bytes) -> bytes:
-    if b" \r\n" in data or b" \n" in data or b"\t\r\n" in data or b"\t\n" in data:
+    if (
+        b" \r\n" in data
+        or b" \n" in data
+        or b"\t\r\n" in data
+        or b"\t\n" in data
+        or data.endswith((b" ", b"\t"))
+    ):
         data = _TRAILING_BLANKS.sub(b"", data)
     return binascii.a2b_qp(data)
 
