@@ -83,6 +83,7 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
         if new.from_id and from_id_in_use(tx, new.from_id):
             raise FromIDInUse(new.from_id)
         content_id = content.save(tx, new.content, saved)
+        hold = any(rule.matches(new) for rule in rules)
         message_id: int = tx.value(
             _INSERT,
             base_id=0,
@@ -109,7 +110,7 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
             require_tls=None if new.require_tls is None else int(new.require_tls),
             future_release=new.future_release,
             extra=to_json(new.extra),
-            hold=int(any(rule.matches(new) for rule in rules)),
+            hold=int(hold),
             next_attempt=tx.now if new.next_attempt is None else new.next_attempt,
             prefix=new.prefix,
             content_id=content_id,
@@ -118,7 +119,8 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
         ids.append(message_id)
         sender = (new.sender_localpart, new.sender_domain, new.prefix)
         groups.setdefault(sender, []).append(message_id)
-        tx.queue_domains.add(new.recipient_domain)
+        # The number of held messages is counted with a look at everything.
+        tx.queue_domains.add("" if hold else new.recipient_domain)
     for group in groups.values():
         if len(group) > 1:
             tx.many(_SET_BASE, [{"i": i, "base": group[0]} for i in group])

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.authn import dkimsign
 from moxtw.mail.header import parse_headers
-from moxtw.queue.submit import SubmitError, Submitted, SubmitRequest, Submitter
+from moxtw.queue.submit import SubmitError, SubmitRequest, Submitted, Submitter
 from moxtw.store import queuedb
 from moxtw.store.queuerecord import Queued
 from tests.support.store import job

@@ -1,0 +1,247 @@
+"""Direct delivery: to the hosts of the recipient domain, one after the other."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Hashable
+from typing import Final
+
+from moxtw import metrics
+from moxtw.config.static import Static
+from moxtw.log import Logger
+from moxtw.queue.attempt import Attempt, connect
+from moxtw.queue.delivery import (
+    DeliveryError,
+    SMTPDialer,
+    SMTPSession,
+    Target,
+    TLSMode,
+    Trouble,
+)
+from moxtw.queue.hosts import Addresses, Destination, HostFinder
+from moxtw.queue.routes import ascii_domain
+from moxtw.queue.sessions import Sessions
+from moxtw.queue.tlsrules import DomainRule, HostRule, TLSPolicy
+
+SMTP_PORT: Final = 25
+
+# A recipient whose transaction would be its connection's next, again and again, is put off.
+_MAX_SESSIONS: Final = 5
+
+log = Logger("queue")
+
+
+class DirectDelivery:
+    """Delivers to the hosts that DNS names.
+
+    ehlo: our own name. local_ips: see `local_addresses`. port: for tests.
+    """
+
+    def __init__(
+        self,
+        dialer: SMTPDialer,
+        finder: HostFinder,
+        policy: TLSPolicy,
+        ehlo: str,
+        local_ips: tuple[tuple[int, str], ...] = (),
+        *,
+        port: int = SMTP_PORT,
+    ) -> None:
+        self._dialer = dialer
+        self._finder = finder
+        self._policy = policy
+        self._ehlo = ehlo
+        self._local_ips = local_ips
+        self._port = port
+
+    async def deliver(
+        self, attempt: Attempt, sessions: Sessions, families: tuple[int, ...] = (4, 6)
+    ) -> None:
+        """Try to deliver; what comes of it is noted in the attempt."""
+        try:
+            await self._deliver(attempt, sessions, families)
+        except DeliveryError as exc:
+            if exc.trouble is Trouble.LOCAL and exc.permanent:
+                attempt.fail(exc)
+            else:
+                attempt.explain(exc)
+
+    async def _deliver(
+        self, attempt: Attempt, sessions: Sessions, families: tuple[int, ...]
+    ) -> None:
+        name = attempt.first.recipient_domain
+        require_tls = attempt.first.require_tls
+        metrics.queue_destinations_total.inc()
+        if name.startswith("["):
+            ip = name[1:-1]
+            destination = Destination(ip, ip, (ip,), False, False, False)
+            rule = await self._policy.domain("", require_tls)
+        else:
+            domain = ascii_domain(name)
+            rule = await self._policy.domain(domain, require_tls)
+            destination = await self._finder.destination(domain)
+        if destination.expanded_authentic:
+            metrics.queue_destinations_authentic_total.inc()
+        unsafe: list[DeliveryError] = []
+        for host in destination.hosts:
+            try:
+                if name.startswith("["):
+                    addresses = Addresses(host, host, (host,), False, False, False)
+                else:
+                    dialed = attempt.first.dialed_ips.get(host, [])
+                    addresses = await self._finder.addresses(host, dialed, families)
+                await self._host(attempt, sessions, destination, addresses, rule)
+            except DeliveryError as exc:
+                log.debug("delivery to host", host=host, domain=name, err=exc)
+                attempt.explain(exc)
+                if exc.trouble is Trouble.CANCELED:
+                    return
+                if exc.trouble is Trouble.LOCAL and exc.permanent:
+                    # Nothing about the host.
+                    attempt.fail(exc)
+                    return
+                if require_tls and exc.secode == "7.30":
+                    unsafe.append(exc)
+            if not attempt.left:
+                return
+        if len(unsafe) == len(destination.hosts):
+            # RFC 8689 5: waiting will not help.
+            attempt.fail(
+                DeliveryError(
+                    Trouble.UNSUPPORTED,
+                    f"no host of {name} can be reached as safely as REQUIRETLS demands: "
+                    f"{unsafe[-1].text}",
+                    permanent=True,
+                    code=554,
+                    secode="7.30",
+                )
+            )
+            return
+        attempt.conclude()
+
+    async def _host(
+        self,
+        attempt: Attempt,
+        sessions: Sessions,
+        destination: Destination,
+        addresses: Addresses,
+        domain_rule: DomainRule,
+    ) -> None:
+        """Try a host. Raises DeliveryError when there was no session with it."""
+        rule = await domain_rule.host(destination, addresses)
+        require_tls = attempt.first.require_tls
+        if require_tls and not rule.secure:
+            metrics.queue_requiretls_unsupported_total.labels("nopolicy").inc()
+            raise DeliveryError(
+                Trouble.UNSUPPORTED,
+                f"{addresses.host}: REQUIRETLS demands a policy that makes sure of TLS",
+                secode="7.30",
+                remote_mta=addresses.host,
+            )
+        host = addresses.host
+
+        def judge(error: DeliveryError) -> tuple[bool, DeliveryError]:
+            if error.trouble is not Trouble.REPLY or not error.permanent:
+                return False, error
+            # A host that rejects by the family of our address may take the other one.
+            if (
+                attempt.first.attempts == 1
+                and addresses.dual_stack
+                and error.secode.startswith("7.")
+            ):
+                return False, error.copy(permanent=False)
+            return True, error
+
+        for _ in range(_MAX_SESSIONS):
+            ids = list(attempt.left)
+            key: Hashable = (host, rule, require_tls)
+            session = sessions.take(key)
+            kept = session is not None
+            if session is None:
+                session = await self._session(attempt, addresses, rule)
+                sessions.use(key, session)
+            attempt.tls_seen = (session.has_starttls, session.has_requiretls)
+            if require_tls and not session.has_requiretls:
+                metrics.queue_requiretls_unsupported_total.labels("norequiretls").inc()
+                sessions.drop(session)
+                raise DeliveryError(
+                    Trouble.UNSUPPORTED,
+                    f"{host} lacks REQUIRETLS",
+                    secode="7.30",
+                    remote_mta=host,
+                )
+            results = await session.deliver(attempt.transaction(ids))
+            sessions.keep(session)
+            if kept and all(
+                result.error is not None and result.error.trouble is Trouble.IO
+                for result in results
+            ):
+                # The server had enough of a session that was idle: no fault of the message.
+                continue
+            if not attempt.take_results(ids, results, judge=judge):
+                return
+        error = DeliveryError(
+            Trouble.PROTOCOL, f"{host} takes too few recipients", remote_mta=host
+        )
+        attempt.explain(error)
+
+    async def _session(
+        self, attempt: Attempt, addresses: Addresses, rule: HostRule
+    ) -> SMTPSession:
+        host = addresses.host
+
+        def dialed(ip: str) -> None:
+            for message in attempt.messages:
+                ips = message.dialed_ips.setdefault(host, [])
+                ips.append(ip)
+                del ips[:-50]
+
+        target = Target(
+            host=host,
+            ips=addresses.ips,
+            port=self._port,
+            ehlo=self._ehlo,
+            tls=rule.mode,
+            verify=rule.verify,
+            local_ips=self._local_ips,
+        )
+        attempt.tls_label = rule.mode.value + rule.label
+        try:
+            return await connect(self._dialer, target, dialed)
+        except DeliveryError as exc:
+            if exc.trouble is not Trouble.TLS or not rule.fallback or attempt.first.is_dmarc_report:
+                raise
+            log.info("tls failed, trying without", host=host, err=exc)
+        metrics.queue_plaintext_fallback_total.inc()
+        attempt.tls_label = TLSMode.SKIP.value + rule.label
+        plain = Target(
+            host=host,
+            ips=addresses.ips,
+            port=self._port,
+            ehlo=self._ehlo,
+            tls=TLSMode.SKIP,
+            local_ips=self._local_ips,
+        )
+        return await connect(self._dialer, plain, dialed)
+
+
+def local_addresses(static: Static) -> tuple[tuple[int, str], ...]:
+    """The addresses to connect from: those that SMTP listens on, if that is clear.
+
+    Other servers compare the address that connects with the one that our name leads to. With
+    a wildcard, or more than one address of a family, the system chooses. Loopback addresses
+    reach nobody, and do not count.
+    """
+    found: dict[int, set[str]] = {4: set(), 6: set()}
+    for listener in static.listeners.values():
+        if not listener.smtp.enabled:
+            continue
+        for text in listener.ips:
+            ip = ipaddress.ip_address(text)
+            if ip.is_unspecified:
+                return ()
+            if not ip.is_loopback:
+                found[ip.version].add(str(ip))
+    if any(len(ips) > 1 for ips in found.values()):
+        return ()
+    return tuple((version, ip) for version, ips in found.items() for ip in ips)

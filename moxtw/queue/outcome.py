@@ -1,0 +1,192 @@
+"""What follows from an attempt: results, time of the next one, notifications, retirement.
+
+All of it happens in one transaction, so that a message is never gone without its sender
+knowing, nor reported twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from moxtw import metrics
+from moxtw.log import Logger
+from moxtw.mail.header import MAX_HEADER_BYTES
+from moxtw.queue import notify
+from moxtw.queue.attempt import Attempt, Outcome
+from moxtw.queue.delivery import DeliveryError, Trouble
+from moxtw.queue.notify import Notification
+from moxtw.queue.routes import Config, ascii_domain
+from moxtw.queue.schedule import SECOND
+from moxtw.store import accounts, outgoing, queuedb, suppressions
+from moxtw.store.content import Spooled
+from moxtw.store.db import Store, Tx
+from moxtw.store.errors import NoContent, NoSuchAccount
+from moxtw.store.queuerecord import Queued, Result
+
+log = Logger("queue")
+
+KEEP_WITHOUT_ACCOUNT: Final = 7 * 86400
+"""Seconds that retired messages are kept of accounts that are gone."""
+
+# A reply that says that the address is no good, whatever may come (RFC 5321, RFC 7504).
+_BAD_CODES: Final = frozenset({521, 550, 551, 553, 556})
+_BAD_SECODES: Final = frozenset({"1.1", "1.2", "1.3", "1.6", "2.1", "7.1"})
+
+
+@dataclass(slots=True)
+class _End:
+    """What is to be done with a message after an attempt."""
+
+    message: Queued
+    outcome: Outcome
+    success: bool
+    final: bool
+    content: Spooled | None = None
+    notification: Notification | None = None
+
+
+def keep_period(config: Config, account: str) -> int:
+    """Microseconds that an account's retired messages are kept, 0: not at all."""
+    known = config.dynamic.accounts.get(account)
+    if known is None:
+        return KEEP_WITHOUT_ACCOUNT * SECOND
+    return int(known.keep_retired_message_period.seconds * SECOND)
+
+
+async def finish(
+    store: Store, config: Config, attempt: Attempt, *, began: int
+) -> int | None:
+    """Store what came of an attempt; returns when the next message to its domain is due.
+
+    began: when the attempt began, microseconds since the epoch. Raises StoreError.
+    """
+    now = store.now()
+    duration = max(0, now - began)
+    ends = []
+    for message in attempt.messages:
+        outcome = attempt.outcomes.get(message.id)
+        if outcome is None:
+            error = DeliveryError(Trouble.LOCAL, "no outcome of the attempt")
+            outcome = Outcome(error, text=error.text)
+        ends.append(_judge(message, outcome, duration, now))
+    await _compose(store, config, ends, attempt, now)
+    tls_seen = attempt.tls_seen
+    domain = attempt.first.recipient_domain
+
+    def job(tx: Tx) -> int | None:
+        for end in ends:
+            if queuedb.exists(tx, end.message.id):
+                _store(tx, config, end)
+        if tls_seen is not None and ascii_domain(domain):
+            try:
+                account = accounts.get(tx, attempt.first.sender_account)
+            except NoSuchAccount:
+                pass
+            else:
+                outgoing.set_domain_tls(
+                    tx, account.id, domain, starttls=tls_seen[0], require_tls=tls_seen[1]
+                )
+        return queuedb.next_in_domain(tx, domain)
+
+    try:
+        due = await store.write(job)
+    finally:
+        for end in ends:
+            if end.content is not None:
+                end.content.discard()
+    for end in ends:
+        _log_end(end)
+    return due
+
+
+def _judge(message: Queued, outcome: Outcome, duration: int, now: int) -> _End:
+    """Complete the result of the attempt, and decide what is next."""
+    error = outcome.error
+    result = message.results[-1] if message.results else Result(now)
+    result.duration = duration
+    result.success = error is None
+    result.code = outcome.code
+    result.secode = outcome.secode
+    result.error = "" if error is None else error.text
+    message.delivering = False
+    final = error is not None and (
+        error.permanent or message.attempts >= message.attempts_allowed
+    )
+    return _End(message, outcome, error is None, final)
+
+
+async def _compose(
+    store: Store, config: Config, ends: Iterable[_End], attempt: Attempt, now: int
+) -> None:
+    """Compose the notifications that are due."""
+    head: bytes | None = None
+    for end in ends:
+        message = end.message
+        delayed = (
+            not end.success
+            and message.attempts == notify.DELAY_ATTEMPT
+            and not message.is_dmarc_report
+        )
+        if not end.final and not delayed:
+            continue
+        if head is None:
+            try:
+                head = await attempt.source.read(0, MAX_HEADER_BYTES)
+            except NoContent as exc:
+                log.error("original message for notification", msgid=message.id, err=exc)
+                head = b""
+        end.notification = notify.compose(
+            config.static, message, end.outcome, head, now, final=end.final
+        )
+        end.content = await store.contents.from_bytes(end.notification.data)
+
+
+def _store(tx: Tx, config: Config, end: _End) -> None:
+    message = end.message
+    if end.notification is not None and end.content is not None:
+        notify.store(tx, config.static, end.notification, end.content)
+    if not end.success and not end.final:
+        queuedb.postpone(tx, message)
+        return
+    if not end.success and end.outcome.code and suppresses(tx, message, end.outcome):
+        suppressions.suppress(
+            tx,
+            message.sender_account,
+            message.recipient_base,
+            message.recipient,
+            manual=False,
+            reason=_reason(end.outcome),
+        )
+    queuedb.retire(tx, message, end.success, keep_period(config, message.sender_account))
+
+
+def suppresses(tx: Tx, message: Queued, outcome: Outcome) -> bool:
+    """Whether a final failure means that nothing more should be sent to the address."""
+    code = outcome.code
+    if code in _BAD_CODES or (500 <= code < 600 and outcome.secode in _BAD_SECODES):
+        return True
+    return queuedb.others_failed(tx, message)
+
+
+def _reason(outcome: Outcome) -> str:
+    enhanced = f" {outcome.code // 100}.{outcome.secode}" if outcome.secode else ""
+    return f"delivery failed with smtp code {outcome.code}{enhanced}"
+
+
+def _log_end(end: _End) -> None:
+    message = end.message
+    fields = {
+        "msgid": message.id,
+        "from": message.sender,
+        "to": message.recipient,
+        "attempts": message.attempts,
+    }
+    if end.success:
+        log.info("delivered from queue", **fields)
+        return
+    if end.final and message.is_dmarc_report:
+        metrics.queue_dmarcreport_failure_total.inc()
+    text = "permanent failure delivering from queue" if end.final else "delivery delayed"
+    log.info(text, err=end.outcome.text, code=end.outcome.code, **fields)
