@@ -9,17 +9,30 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from moxtw.authn import NotEvaluated
 from moxtw.config.live import LiveConfig
 from moxtw.config.static import Listener, Static
 from moxtw.dns.resolver import Resolver
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
+from moxtw.inbound.decide import Decider
+from moxtw.inbound.deliver import Deliverer
+from moxtw.inbound.rates import DeliveryRates
 from moxtw.log import Logger
 from moxtw.net.certs import KeyPair, load_key_pair, self_signed
 from moxtw.net.cid import ConnectionIds
 from moxtw.net.listen import adopt, bind_socket, wrap_factory
 from moxtw.net.tls import ServerTLS
+from moxtw.net.tlsclient import Roots
+from moxtw.queue.delivery import Target
+from moxtw.queue.service import QueueService
+from moxtw.queue.submit import Submitter
 from moxtw.ratelimit import Limiter
+from moxtw.smtp.context import Kind, SMTPContext, settings_for
+from moxtw.smtp.dial import Dialer
+from moxtw.smtp.factory import SMTPServerFactory
+from moxtw.smtp.sendercheck import SenderDomains
+from moxtw.store import incoming
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.version import VERSION
@@ -49,12 +62,74 @@ class Parts:
     stop_process: Callable[[], None]
     stopping: bool = field(default=False)
 
+    def __post_init__(self) -> None:
+        store, config = self.store, self.config
+        ca = self.static.tls.ca
+        roots = Roots(
+            system=ca.additional_to_system or not ca.cert_pem,
+            pems=[ca.cert_pem] if ca.cert_pem else [],
+        )
+        self.queue = QueueService(
+            store,
+            config,
+            self.resolver,
+            Dialer(self.reactor, roots),
+            self.reactor,
+            local=self._local_target() if self.localserve else None,
+        )
+        self.submit = Submitter(store, config)
+
+        def count(
+            account: str, classes: tuple[str, str, str], since: list[int]
+        ) -> Deferred[list[list[int]]]:
+            return store.read(lambda tx: incoming.count_from(tx, account, classes, since))
+
+        self.smtp = SMTPContext(
+            reactor=self.reactor,
+            config=config,
+            contents=store.contents,
+            authenticator=self.authenticator,
+            senders=SenderDomains(self.resolver, self.reactor, lenient=self.localserve),
+            deliverer=Deliverer(
+                store, config, Decider(DeliveryRates(count)), NotEvaluated(), bounce=None
+            ),
+            submit=self.submit,
+            cids=self.ids,
+            connection_rate=self.smtp_rate,
+            open_connections=self.smtp_open,
+            failed_auth=self.failed_auth,
+            resolver=self.resolver,
+            localserve=self.localserve,
+        )
+        self.imap = IMAPContext(
+            reactor=self.reactor,
+            store=store,
+            config=config,
+            authenticator=self.authenticator,
+            cids=self.ids,
+            connection_rate=self.imap_rate,
+            open_connections=self.imap_open,
+            failed_auth=self.failed_auth,
+            version=VERSION,
+            stopping=lambda: self.stopping,
+        )
+
+    def _local_target(self) -> Target:
+        """Where a local test server sends everything: to itself."""
+        listener = self.static.listeners.get("local")
+        ip, port = "127.0.0.1", 1025
+        if listener is not None and listener.smtp.enabled:
+            ip, port = listener.ips[0], listener.smtp.effective_port
+        return Target(host="localhost", ips=(ip,), port=port, ehlo="localhost")
+
     async def start(self) -> None:
         """Start what works in the background, before connections are accepted."""
+        self.queue.startService()
 
     async def stop_sending(self) -> None:
-        """Begin no new deliveries."""
+        """Begin no new deliveries; those under way come to an end."""
         self.stopping = True
+        await maybeDeferred(self.queue.stopService)
 
     async def stop(self) -> None:
         """Stop what works in the background."""
@@ -181,18 +256,18 @@ def _mail_endpoints(parts: Parts, name: str, listener: Listener) -> Iterator[End
             for ip in listener.ips
         ]
 
-    imap = IMAPContext(
-        reactor=parts.reactor,
-        store=parts.store,
-        config=parts.config,
-        authenticator=parts.authenticator,
-        cids=parts.ids,
-        connection_rate=parts.imap_rate,
-        open_connections=parts.imap_open,
-        failed_auth=parts.failed_auth,
-        version=VERSION,
-        stopping=lambda: parts.stopping,
-    )
+    def make_smtp(kind: Kind, port: int, tls: ServerTLS | None) -> list[Endpoint]:
+        settings = settings_for(kind, name, listener, parts.static, tls)
+        factory = SMTPServerFactory(parts.smtp, settings)
+        return make(kind, port, factory, tls if kind == "submissions" else None)
+
+    if listener.smtp.enabled:
+        tls = make_tls(tickets=listener.smtp.effective_session_tickets, clients=False)
+        yield from make_smtp("smtp", listener.smtp.effective_port, tls)
+    if listener.submission.enabled:
+        yield from make_smtp("submission", listener.submission.effective_port, make_tls())
+    if listener.submissions.enabled:
+        yield from make_smtp("submissions", listener.submissions.effective_port, make_tls())
     hostname = listener.effective_hostname.ascii
     if listener.imap.enabled:
         settings = IMAPListener(
@@ -203,10 +278,10 @@ def _mail_endpoints(parts: Parts, name: str, listener: Listener) -> Iterator[End
             plain_allowed=listener.imap.no_require_starttls,
             client_auth=client_auth,
         )
-        factory = IMAPServerFactory(imap, settings)
+        factory = IMAPServerFactory(parts.imap, settings)
         yield from make("imap", listener.imap.effective_port, factory)
     if listener.imaps.enabled:
         tls = make_tls()
         settings = IMAPListener(name, "imaps", hostname, tls, client_auth=client_auth)
-        factory = IMAPServerFactory(imap, settings)
+        factory = IMAPServerFactory(parts.imap, settings)
         yield from make("imaps", listener.imaps.effective_port, factory, tls)
