@@ -7,6 +7,7 @@ Sections that an edit left alone are not checked by themselves again.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -101,14 +102,16 @@ def check_dynamic(
         if domain_from.ascii in redirects:
             scope.error(f"duplicate redirect for {domain_from}")
         redirects[domain_from.ascii] = domain_to
-    for number, handler in enumerate(dynamic.web_handlers):
+    handlers = tuple(
         _check_handler(number, handler, static, at.at("WebHandlers", number))
+        for number, handler in enumerate(dynamic.web_handlers)
+    )
     _check_routes(dynamic.routes, static, at.at("Routes"))
     zones = tuple(
         at.at("MonitorDNSBLs", n).domain(zone) for n, zone in enumerate(dynamic.monitor_dnsbls)
     )
     dynamic = with_resolved(
-        build_index(dynamic, domains, static, report),
+        build_index(replace(dynamic, web_handlers=handlers), domains, static, report),
         monitor_dnsbl_zones=zones,
         web_dns_domain_redirects=redirects,
     )
@@ -462,7 +465,7 @@ def _check_ruleset(ruleset: Ruleset, at: Scope) -> None:
         at.at("AcceptRejectsToMailbox").mailbox(ruleset.accept_rejects_to_mailbox, inbox=False)
 
 
-def _check_handler(number: int, handler: WebHandler, static: Static, at: Scope) -> None:
+def _check_handler(number: int, handler: WebHandler, static: Static, at: Scope) -> WebHandler:
     path = None
     if handler.path_regexp:
         scope = at.at("PathRegexp")
@@ -471,7 +474,6 @@ def _check_handler(number: int, handler: WebHandler, static: Static, at: Scope) 
         path = scope.regexp(handler.path_regexp)
     set_resolved(
         handler,
-        name=handler.log_name or str(number),
         dns_domain=at.at("Domain").domain(handler.domain),
         path=path,
     )
@@ -512,6 +514,7 @@ def _check_handler(number: int, handler: WebHandler, static: Static, at: Scope) 
             scope.at("Service").error(
                 f"unknown service {internal.service[:100]!r}, need one of {', '.join(WEB_SERVICES)}"
             )
+    return with_resolved(handler, name=handler.log_name or str(number))
 
 
 def _check_redirect(redirect: WebRedirect, at: Scope) -> None:
