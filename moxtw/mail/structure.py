@@ -42,13 +42,14 @@ def _upper(value: str) -> bytes:
 def _params(params: dict[str, str]) -> bytes:
     if not params:
         return b"NIL"
-    out = []
-    for name, value in sorted(params.items()) if len(params) > 1 else params.items():
-        if value.isascii():
-            out.append(b"%b %b" % (_upper(name), _string(value)))
-        else:
-            extended = "utf-8''" + quote(value, safe=_ATTRIBUTE_CHARS)
-            out.append(b"%b %b" % (_upper(name + "*"), _string(extended)))
+    pairs = [
+        (name.upper(), value)
+        if value.isascii()
+        else (name.upper() + "*", "utf-8''" + quote(value, safe=_ATTRIBUTE_CHARS))
+        for name, value in params.items()
+    ]
+    pairs.sort()
+    out = [b"%b %b" % (_string(name), _string(value)) for name, value in pairs]
     return b"(%b)" % b" ".join(out)
 
 
