@@ -2,9 +2,10 @@ import dataclasses
 import os
 from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from moxtw.config.codec import with_resolved
 from moxtw.config.dynamic import Account, Destination
@@ -264,3 +265,15 @@ class ResolvedTests(SynchronousTestCase):
         self.assertEqual(changed.effective_user, "other")
         self.assertEqual(changed, static)
         self.assertIs(with_resolved(static, effective_user="mox"), static)
+
+
+class ThreadTests(TestCase):
+    async def test_files_are_read_and_written_in_threads_of_the_reactor(self):
+        directory = Path(self.mktemp())
+        static = live_from(DYNAMIC, directory=directory).static
+        live = LiveConfig.load(static, reactor, check_files=False)
+        await live.change(rename("Me"))
+        self.assertIn("FullName: Me\n", live.path.read_text())
+        live.path.write_text(OTHER)
+        self.assertTrue(await live.refresh())
+        self.assertEqual(len(live.dynamic.accounts["me"].destinations), 2)
