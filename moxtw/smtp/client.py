@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -20,6 +21,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.internet.threads import deferToThreadPool
 from twisted.mail.smtp import ESMTPClient
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -236,12 +238,18 @@ class DeliveryClient(ESMTPClient):
         binding = None if connection is None else channel_binding(connection, server=False)
         self._secret = True
         try:
-            await login(self._command, credentials, self.extensions.auth, binding, self._tlsMode)
-        except DeliveryError as exc:
-            exc.remote_mta = self.host
-            raise
+            await login(
+                self._command, credentials, self.extensions.auth, binding, self._hash, self.host
+            )
         finally:
             self._secret = False
+
+    async def _hash(self, function: Callable[[bytes], bytes], argument: bytes) -> bytes:
+        """Call a function that takes its time in a thread, where the reactor has threads."""
+        pool = getattr(self._reactor, "getThreadPool", None)
+        if pool is None:
+            return function(argument)
+        return await deferToThreadPool(self._reactor, pool(), function, argument)
 
     async def deliver(self, transaction: Transaction) -> list[RcptResult]:
         """Hand a message over; one result for each recipient, in order."""
