@@ -98,10 +98,13 @@ class Turns(SynchronousTestCase):
                 else:
                     due[domain] = min(due.get(domain, time), time)
             elif step == "take":
-                ready = sorted((t, d) for d, t in due.items() if t <= time)
+                first = min(due.values(), default=99)
                 taken = schedule.take(time)
-                self.assertEqual(taken, ready[0][1] if ready else None)
-                if taken is not None:
+                if first > time:
+                    self.assertIsNone(taken)
+                else:
+                    assert taken is not None
+                    self.assertEqual(due[taken], first)
                     del due[taken]
                     busy[taken] = None
             elif step == "done" and domain in busy:
