@@ -6,7 +6,7 @@ knowing, nor reported twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,12 +14,12 @@ from moxtw import metrics
 from moxtw.log import Logger
 from moxtw.mail.header import MAX_HEADER_BYTES
 from moxtw.queue import notify
-from moxtw.queue.attempt import Attempt, Outcome
+from moxtw.queue.attempt import Attempt, Outcome, Source
 from moxtw.queue.delivery import DeliveryError, Trouble
 from moxtw.queue.notify import Notification
 from moxtw.queue.routes import Config, ascii_domain
 from moxtw.queue.schedule import SECOND
-from moxtw.store import accounts, outgoing, queuedb, suppressions
+from moxtw.store import accounts, outgoing, queuedb, queuelists, suppressions
 from moxtw.store.content import Spooled
 from moxtw.store.db import Store, Tx
 from moxtw.store.errors import NoContent, NoSuchAccount
@@ -99,6 +99,54 @@ async def finish(
     for end in ends:
         _log_end(end)
     return due
+
+
+CANCELED: Final = "delivery canceled by admin"
+
+
+async def cancel(store: Store, config: Config, ids: Sequence[int], *, notice: bool) -> int:
+    """Take messages from the queue as failed; with `notice` their senders are told.
+
+    Returns how many there were still. An attempt that is under way has no effect any more on
+    what is recorded.
+    """
+    now = store.now()
+    found = await store.read(lambda tx: queuelists.rows(tx, ids))
+    error = DeliveryError(Trouble.CANCELED, CANCELED, permanent=True)
+    ends = []
+    for message in found:
+        if message.delivering and message.results:
+            message.results.pop()
+        message.results.append(Result(now, error=CANCELED))
+        message.delivering = False
+        end = _End(message, Outcome(error, text=CANCELED), False, True)
+        ends.append(end)
+        if notice:
+            attempt = Attempt([message], await _source(store, message))
+            await _compose(store, config, [end], attempt, now)
+
+    def job(tx: Tx) -> int:
+        count = 0
+        for end in ends:
+            if queuedb.exists(tx, end.message.id):
+                _store(tx, config, end)
+                count += 1
+        return count
+
+    try:
+        return await store.write(job)
+    finally:
+        for end in ends:
+            if end.content is not None:
+                end.content.discard()
+
+
+async def _source(store: Store, message: Queued) -> Source:
+    try:
+        content_id, prefix, utf8 = await store.read(lambda tx: queuedb.source(tx, message.id))
+    except queuedb.NoSuchQueued:
+        content_id, prefix, utf8 = message.content_id, b"", None
+    return Source(store, content_id, prefix, message.size, utf8)
 
 
 def _judge(message: Queued, outcome: Outcome, duration: int, now: int) -> _End:

@@ -58,6 +58,9 @@ class Describer:
             for extra in extras:
                 if isinstance(extra, _Named):
                     return [extra.name]
+                # Types of lower floors say it in the words of JSON schema.
+                if isinstance(extra, msgspec.Meta) and extra.title:
+                    return [extra.title]
             return self.words(base)
         if origin in (Union, types.UnionType):
             args = [arg for arg in get_args(hint) if arg is not type(None)]
