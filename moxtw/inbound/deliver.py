@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from moxtw import metrics
@@ -21,6 +22,7 @@ from moxtw.log import Logger
 from moxtw.mail.address import Address, Path, pack_address
 from moxtw.mail.domain import DomainError, parse_domain
 from moxtw.mail.received import (
+    Trace,
     authentication_results,
     delivered_to,
     reason_header,
@@ -354,22 +356,23 @@ class _Work:
     def _prefix(self, recipient: Recipient, target: _Target, decision: Decision) -> bytes:
         """The fields on top of the stored message."""
         envelope, auth = self.envelope, self.auth
-        # A stored message can always hold UTF-8; but who fetches it without UTF-8 support
-        # must be able to read what did not need it.
+        # Which messages need UTF-8 to be read is for the sender to say.
         utf8 = envelope.smtputf8
-        final = target.final
-        fields = [
-            reason_header(decision.reason, decision.details),
-            delivered_to(final, utf8 or final.needs_utf8),
-            return_path(envelope.mail_from, utf8 or envelope.mail_from.needs_utf8),
-        ]
+        checks = b""
         if auth.evaluated:
             hostname = self.static.dns_hostname.form(utf8)
-            fields.append(authentication_results(hostname, auth.methods))
+            checks = authentication_results(hostname, auth.methods)
             if auth.received_spf is not None:
-                fields.append(received_spf(auth.received_spf, utf8))
-        fields.append(received(envelope.trace, envelope.received, recipient.path))
-        return b"".join(fields)
+                checks += received_spf(auth.received_spf, utf8)
+        return b"".join(
+            (
+                _top_fields(
+                    decision.reason, decision.details, target.final, envelope.mail_from, utf8
+                ),
+                checks,
+                _received_field(envelope.trace, envelope.received // 1_000_000, recipient.path),
+            )
+        )
 
     def _delivery(self, recipient: Recipient, decision: Decision, rejected: bool) -> Delivery:
         envelope, auth = self.envelope, self.auth
@@ -514,6 +517,26 @@ class _Work:
                     remote=envelope.remote_ip,
                 )
         return results
+
+
+@lru_cache(maxsize=1024)
+def _top_fields(
+    reason: str, details: tuple[str, ...], final: Path, mail_from: Path, utf8: bool
+) -> bytes:
+    """X-Mox-Reason, Delivered-To and Return-Path: the same for many messages."""
+    return b"".join(
+        (
+            reason_header(reason, details),
+            delivered_to(final, utf8 or final.needs_utf8),
+            return_path(mail_from, utf8 or mail_from.needs_utf8),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _received_field(trace: Trace, seconds: int, recipient: Path) -> bytes:
+    """Received: the same for all that one connection delivers to an address in a second."""
+    return received(trace, seconds * 1_000_000, recipient)
 
 
 def _author(content: Spooled) -> tuple[str, str] | None:
