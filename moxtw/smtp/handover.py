@@ -57,12 +57,12 @@ async def deliver(
     )
     results = await services.deliverer.deliver(envelope, content, conn.sleep)
     failed = [result for result in results if result.code]
-    if failed:
+    if any(result.reason in ("reject", "highrate") for result in failed):
         conn.set_slow(True)
-        if len(failed) == len(results):
-            if all(result.reason == "unknownuser" for result in failed):
-                await conn.sleep(UNKNOWN_USERS_DELAY)
-            raise combined(failed)
+    if failed and len(failed) == len(results):
+        if all(result.reason == "unknownuser" for result in failed):
+            await conn.sleep(UNKNOWN_USERS_DELAY)
+        raise combined(failed)
     conn.reply(250, "2.6.0", "it is done")
 
 

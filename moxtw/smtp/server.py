@@ -176,7 +176,7 @@ class SMTPServer(ESMTP):
         if not self._handshaking:
             return
         self._handshaking = False
-        self.setTimeout(READ_TIMEOUT)
+        self.setTimeout(self._read_timeout)
         connection = tls_connection(self.transport)
         self.tls = tls_info(connection) if connection is not None else None
         log.debug("tls handshake completed", cid=self.cid, tls=self.tls and self.tls.text)
@@ -306,7 +306,7 @@ class SMTPServer(ESMTP):
             self.transport.abortConnection()
         elif self._busy or (self._slow_transport is not None and self._slow_transport.pending):
             # We are the slow ones.
-            self.setTimeout(READ_TIMEOUT)
+            self.setTimeout(self._read_timeout)
         else:
             log.info("timeout waiting for client", cid=self.cid, remote=self.remote_ip)
             self.reply(421, "4.4.2", "timeout")
@@ -372,6 +372,13 @@ class SMTPServer(ESMTP):
                 self.transport, self.reactor, self._take, self._hold_input
             )
         self._slow_transport.set_slow(slow)
+        if not (self._blocked or self._handshaking):
+            self.setTimeout(self._read_timeout)
+
+    @property
+    def _read_timeout(self) -> float:
+        """Seconds to wait for input; a slow reply takes time of its own."""
+        return READ_TIMEOUT + WRITE_TIMEOUT if self.slow else READ_TIMEOUT
 
     def _hold_input(self, hold: bool) -> None:
         self._hold = hold
@@ -389,7 +396,7 @@ class SMTPServer(ESMTP):
         """The client has read the replies."""
         if self._blocked and not self._closing:
             self._blocked = False
-            self.setTimeout(READ_TIMEOUT)
+            self.setTimeout(self._read_timeout)
             self._process()
 
     def _process(self) -> None:

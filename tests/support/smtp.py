@@ -139,6 +139,7 @@ class World:
         self.submitted: list[Any] = []
         self.submit_error: Exception | None = None
         self.bounced: list[Any] = []
+        self.bounce_error: Exception | None = None
         self.rates = DeliveryRates(self._count)
         self.ctx = SMTPContext(
             reactor=self.clock,
@@ -172,6 +173,8 @@ class World:
         self.submitted.append(request)
 
     async def _bounce(self, envelope: Any, content: Any, failed: Any) -> None:
+        if self.bounce_error is not None:
+            raise self.bounce_error
         self.bounced.append((envelope, content, failed))
 
     async def _count(
