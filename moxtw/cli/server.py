@@ -1,0 +1,179 @@
+"""Commands that run the server, and those that speak with it about itself."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moxtw.cli.command import CommandError, UsageError
+from moxtw.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from moxtw.config.static import Static
+
+
+def serve(invocation: Invocation) -> int:
+    """``moxtw serve``."""
+    return _serve(invocation, Path(invocation.config_path), localserve=False)
+
+
+def _serve(invocation: Invocation, path: Path, *, localserve: bool) -> int:
+    from moxtw.config.load import ConfigError
+    from moxtw.service.privileges import PrivilegeError
+    from moxtw.service.run import make_server, run
+    from moxtw.store.errors import StoreError
+
+    try:
+        try:
+            server = make_server(
+                path,
+                localserve=localserve,
+                log_level=invocation.loglevel,
+                pedantic=invocation.pedantic,
+            )
+        except ValueError as exc:
+            raise UsageError(f"flag -loglevel: {exc}") from exc
+        return run(server)
+    except ConfigError as exc:
+        raise CommandError(invocation.with_hint(str(exc))) from exc
+    except (PrivilegeError, StoreError) as exc:
+        raise CommandError(str(exc)) from exc
+
+
+def localserve(invocation: Invocation) -> int:
+    """``moxtw localserve``."""
+    import ipaddress
+
+    from moxtw.admin import localserve as files
+
+    ip = invocation.text("ip")
+    if ip:
+        try:
+            ip = str(ipaddress.ip_address(ip))
+        except ValueError as exc:
+            raise UsageError(f"flag -ip: {exc}") from exc
+    given = invocation.text("dir")
+    directory = Path(given).absolute() if given else files.default_directory()
+    made = files.prepare(directory, ip)
+    invocation.config_path = str(directory / "mox.conf")
+    static = invocation.static()
+    listening = {str(each) for listener in static.listeners.values() for each in listener.ips}
+    if ip and not made and listening != {ip}:
+        raise CommandError(
+            f"{directory} was made for {', '.join(sorted(listening))}: use another -dir, or "
+            f"change IPs in {invocation.config_path}"
+        )
+    fresh = _set_first_password(static, files.ACCOUNT, files.PASSWORD)
+    _describe(invocation, directory, static, made=made, fresh=fresh)
+    if invocation.switch("initonly"):
+        return 0
+    invocation.stdout.flush()
+    return _serve(invocation, directory / "mox.conf", localserve=True)
+
+
+def _set_first_password(static: Static, account: str, password: str) -> bool:
+    """Give an account its first password, in the database itself; says whether it had none."""
+    from moxtw.sasl.password import derive
+    from moxtw.service.policy import first_mailboxes
+    from moxtw.store import accounts, credentials
+    from moxtw.store.db import Store, Tx
+    from moxtw.store.errors import StoreError
+
+    store = Store(str(static.data_path), None, url=static.database_url or None, inline=True)
+
+    def missing(tx: Tx) -> bool:
+        found = accounts.find(tx, account)
+        return found is None or credentials.verifiers(tx, found.id) is None
+
+    def job(tx: Tx) -> None:
+        found = accounts.ensure(tx, account, *first_mailboxes(static))
+        credentials.set_password(tx, found.id, verifiers)
+
+    try:
+        store.open()
+        try:
+            if not _now(store.read(missing)):
+                return False
+            verifiers = derive(password)
+            _now(store.write(job))
+        finally:
+            store.stopService()
+    except StoreError as exc:
+        raise CommandError(f"{static.data_path}: {exc}") from exc
+    return True
+
+
+def _now(deferred: Any) -> Any:
+    """The result of a Deferred of a store that works at once."""
+    results: list[Any] = []
+    failures: list[Any] = []
+    deferred.addCallbacks(results.append, failures.append)
+    if failures:
+        failures[0].raiseException()
+    return results[0]
+
+
+def _describe(
+    invocation: Invocation, directory: Path, static: Static, *, made: bool, fresh: bool
+) -> None:
+    """Say in plain words what a local server offers."""
+    from moxtw.admin import localserve as files
+
+    if made:
+        invocation.print(f"Made {directory} with configuration, certificate, keys and an account.")
+    else:
+        invocation.print(f"Using {directory}.")
+    password = f"password {files.PASSWORD}"
+    if not fresh and not made:
+        password += " (unless it was changed)"
+    invocation.print(f"\nAccount  {files.ADDRESS}, {password}")
+    invocation.print(f"Admin    password {files.ADMIN_PASSWORD}, unless it was changed\n")
+    rows = _services(static)
+    for name, where, note in rows:
+        invocation.print(f"{name:<12} {where:<36} {note}".rstrip())
+    option = f"-config {shlex.quote(invocation.config_path)}"
+    invocation.print(f"\nOther commands find this server with {option}")
+    invocation.print(f"  moxtw {option} stop\n")
+
+
+def _services(static: Static) -> list[tuple[str, str, str]]:
+    """Name, address and note of all that is served."""
+    rows: list[tuple[str, str, str]] = []
+    for listener in static.listeners.values():
+        host = listener.ips[0] if listener.ips else ""
+        if ":" in host:
+            host = f"[{host}]"
+        if host in ("127.0.0.1", "[::1]"):
+            host = "localhost"
+        mail = (
+            ("SMTP", listener.smtp, "mail from elsewhere"),
+            ("submission", listener.submission, "plain text or STARTTLS, with login"),
+            ("submissions", listener.submissions, "TLS, with login"),
+            ("IMAP", listener.imap, "plain text or STARTTLS"),
+            ("IMAPS", listener.imaps, "TLS"),
+        )
+        rows += [
+            (name, f"{host}:{section.effective_port}", note)
+            for name, section, note in mail
+            if section.enabled
+        ]
+        web = (
+            ("account", listener.account_http, listener.account_https, "/"),
+            ("webmail", listener.webmail_http, listener.webmail_https, "/webmail/"),
+            ("admin", listener.admin_http, listener.admin_https, "/admin/"),
+            ("webapi", listener.webapi_http, listener.webapi_https, "/webapi/"),
+        )
+        for name, plain, tls, default in web:
+            path = plain.path or tls.path or default
+            urls = [
+                f"{scheme}://{host}:{section.effective_port}{path}"
+                for scheme, section in (("http", plain), ("https", tls))
+                if section.enabled
+            ]
+            if urls:
+                rows.append((name, urls[0], urls[1] if len(urls) > 1 else ""))
+        if listener.metrics_http.enabled:
+            port = listener.metrics_http.effective_port
+            rows.append(("metrics", f"http://{host}:{port}/metrics", ""))
+    return rows
