@@ -178,7 +178,7 @@ class PortSite(ServerFactory[Channel]):
         channel.timeOut = IDLE_TIMEOUT
         channel.factory = self
         channel.site = self
-        channel.requestFactory = WebRequest  # type: ignore[assignment]
+        channel.requestFactory = WebRequest
         return channel
 
     def connected(self, channel: Channel) -> None:
