@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from moxtw.config.dynamic import Dynamic
+from moxtw.config.edit import EditError, NotFound
+from moxtw.config.load import ConfigError
 from moxtw.log import Logger
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from moxtw.admin.clock import Clock
+    from moxtw.config.static import Static
     from moxtw.net.cid import ConnectionIds
+    from moxtw.store.db import Store
 
 log = Logger("admin")
 
+T = TypeVar("T")
 Kind = Literal["user", "notFound", "server"]
 
 
@@ -26,7 +34,7 @@ class OperationError(Exception):
 
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: Kind = kind
 
 
 def user_error(message: str) -> OperationError:
@@ -53,16 +61,68 @@ class Caller:
     cid: int = 0
 
 
+class Config(Protocol):
+    """The configuration in use, see `moxtw.config.live.LiveConfig`."""
+
+    @property
+    def static(self) -> Static:
+        """mox.conf."""
+
+    @property
+    def dynamic(self) -> Dynamic:
+        """domains.conf."""
+
+    @property
+    def path(self) -> Path:
+        """The path of domains.conf."""
+
+    @property
+    def text(self) -> str:
+        """The text of domains.conf."""
+
+    async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
+        """Make an edit."""
+        ...
+
+
+async def _nothing() -> None:
+    return None
+
+
 @dataclass
 class AdminContext:
-    """The running server, as operations see it."""
+    """The running server, as operations see it.
 
-    config: Any
-    store: Any
+    queue: acts on queued messages (`moxtw.queue.api`).
+    stop: ends the process, as after SIGTERM.
+    end_sessions: ends what an account has open, and forgets what was cached of its logins.
+    ensure_accounts: makes the rows of configured accounts that have none.
+    """
+
+    config: Config
+    store: Store
     queue: Any
     clock: Clock
     ids: ConnectionIds
     stop: Callable[[], object] = field(default=lambda: None)
+    end_sessions: Callable[[str], object] = field(default=lambda account: None)
+    ensure_accounts: Callable[[], Awaitable[None]] = field(default=_nothing)
+
+    async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
+        """Change domains.conf. Raises OperationError, and nothing is changed then."""
+        try:
+            return await self.config.change(edit)
+        except NotFound as exc:
+            raise not_found(str(exc)) from exc
+        except EditError as exc:
+            raise user_error(str(exc)) from exc
+        except ConfigError as exc:
+            raise user_error("; ".join(exc.errors)) from exc
+        except OSError as exc:
+            log.error("writing configuration file", path=str(self.config.path), err=exc)
+            raise OperationError(
+                "server", f"writing configuration file: {exc.strerror or exc}"
+            ) from exc
 
     def done(self, caller: Caller, text: str, **fields: Any) -> None:
         """Log that an operation was done, and who did it."""
@@ -74,3 +134,13 @@ class AdminContext:
             remote=caller.remote_ip or None,
             **fields,
         )
+
+
+def looked_up(find: Callable[[], T]) -> T:
+    """What `find` gives, with the errors of edits turned into ours."""
+    try:
+        return find()
+    except NotFound as exc:
+        raise not_found(str(exc)) from exc
+    except EditError as exc:
+        raise user_error(str(exc)) from exc
