@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from moxtw import log as logs
 from moxtw.admin.context import AdminContext, Caller, OperationError, not_found, user_error
@@ -14,6 +15,27 @@ from moxtw.config.dynamic import Route, WebHandler
 from moxtw.config.static import Transport
 from moxtw.store import credentials
 from moxtw.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempts:
+    """Login attempts of the same kind, counted. Times in microseconds since the epoch."""
+
+    key: bytes
+    last: int
+    first: int
+    count: int
+    account: str
+    login_address: str
+    remote_ip: str
+    local_ip: str
+    tls: str
+    fingerprint: str
+    protocol: str
+    user_agent: str
+    auth_mech: str
+    result: str
+
 
 MAX_ATTEMPTS: Final = 10_000
 """Most login attempts in a list."""
@@ -114,10 +136,11 @@ async def tls_public_keys(
 
 async def login_attempts(
     ctx: AdminContext, caller: Caller, account: str, limit: int
-) -> list[tuple[Any, ...]]:
-    """Login attempts of an account, or of all for '', latest first: rows of the store."""
+) -> list[LoginAttempts]:
+    """Login attempts of an account, or of all for '', latest first."""
     most = MAX_ATTEMPTS if limit <= 0 else min(limit, MAX_ATTEMPTS)
-    return await ctx.store.read(lambda tx: credentials.attempts(tx, account, most))
+    rows = await ctx.store.read(lambda tx: credentials.attempts(tx, account, most))
+    return [LoginAttempts(*row) for row in rows]
 
 
 async def stop(ctx: AdminContext, caller: Caller) -> None:
