@@ -62,7 +62,7 @@ async def log_level_set(ctx: AdminContext, caller: Caller, pkg: str, level: str)
         logs.levels.set(pkg, level)
     except ValueError as exc:
         raise user_error(f"{exc}: one of {', '.join(list(logs.LEVELS)[2:])}") from exc
-    ctx.done(caller, "log level set", package=pkg, level=level)
+    ctx.done(caller, "log level set", package=pkg, to=level)
 
 
 async def log_level_remove(ctx: AdminContext, caller: Caller, pkg: str) -> None:
