@@ -1,0 +1,430 @@
+"""The commands of the control socket: the same operations as in the admin API.
+
+Filters, sorts and lists of addresses are JSON on one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from moxtw.admin import accounts, aliases, domains, queue, system
+from moxtw.admin.context import AdminContext, Caller, user_error
+from moxtw.config.dynamic import Alias
+from moxtw.ctl.server import Answer, Command, Lines, Stream
+from moxtw.mail.address import pack_address
+from moxtw.store.queuerecord import Queued, Retired
+
+T = TypeVar("T")
+
+
+class FilterLine(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"
+):
+    """A filter of queued or retired messages, see `moxtw.admin.queue.Filter`."""
+
+    max: int = 0
+    ids: list[int] = msgspec.field(name="IDs", default_factory=list)
+    account: str = ""
+    sender: str = msgspec.field(name="From", default="")
+    recipient: str = msgspec.field(name="To", default="")
+    hold: bool | None = None
+    submitted: str = ""
+    next_attempt: str = ""
+    transport: str | None = None
+    last_activity: str = ""
+    success: bool | None = None
+
+
+class SortLine(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"
+):
+    """An order, see `moxtw.admin.queue.Sort`."""
+
+    field: str = ""
+    last_id: int = msgspec.field(name="LastID", default=0)
+    last: Any = None
+    asc: bool = False
+
+
+def _json(text: str, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError) as exc:
+        raise user_error(f"{what}: {exc}") from exc
+
+
+def _filter(text: str) -> queue.Filter:
+    line = _json(text, FilterLine, "filter")
+    return queue.Filter(**msgspec.structs.asdict(line))
+
+
+def _sort(text: str) -> queue.Sort:
+    line = _json(text, SortLine, "sort")
+    return queue.Sort(line.field, line.last_id, line.last, line.asc)
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise user_error(f"{what} {text[:100]!r} is not a number")
+    return int(text)
+
+
+def _bool(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise user_error(f"{text[:100]!r} is neither true nor false")
+    return text == "true"
+
+
+def _optional_bool(text: str) -> bool | None:
+    return None if text == "" else _bool(text)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """Columns of equal width, or that there is nothing."""
+    if not rows:
+        return b"(none)\n"
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in [head, *rows]
+    ).encode()
+
+
+def _time(microseconds: int | None) -> str:
+    if microseconds is None:
+        return "-"
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lines(texts: Sequence[str]) -> Stream:
+    return Stream("".join(text + "\n" for text in texts).encode())
+
+
+# The server
+
+
+async def _stop(ctx: AdminContext, caller: Caller) -> Answer:
+    await system.stop(ctx, caller)
+    return None
+
+
+async def _log_levels(ctx: AdminContext, caller: Caller) -> Answer:
+    levels = await system.log_levels(ctx, caller)
+    return _lines([f"{pkg or '(default)'}: {level}" for pkg, level in sorted(levels.items())])
+
+
+async def _set_log_levels(ctx: AdminContext, caller: Caller, pkg: str, level: str) -> Answer:
+    if level:
+        await system.log_level_set(ctx, caller, pkg, level)
+    else:
+        await system.log_level_remove(ctx, caller, pkg)
+    return None
+
+
+# Accounts
+
+
+async def _set_password(ctx: AdminContext, caller: Caller, name: str, password: str) -> Answer:
+    await accounts.set_password(ctx, caller, name, password)
+    return None
+
+
+async def _account_list(ctx: AdminContext, caller: Caller) -> Answer:
+    names, disabled = await accounts.account_list(ctx, caller)
+    return _lines([f"{n}\t(login disabled)" if n in disabled else n for n in names])
+
+
+async def _account_addresses(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    return _lines(await accounts.addresses(ctx, caller, name))
+
+
+async def _account_add(ctx: AdminContext, caller: Caller, name: str, address: str) -> Answer:
+    await accounts.add(ctx, caller, name, address)
+    return None
+
+
+async def _account_remove(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    await accounts.remove(ctx, caller, name)
+    return None
+
+
+async def _account_disabled(
+    ctx: AdminContext, caller: Caller, name: str, message: str
+) -> Answer:
+    if not message:
+        raise user_error("a message is needed for who tries to log in")
+    await accounts.save_login_disabled(ctx, caller, name, message)
+    return None
+
+
+async def _account_enable(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    await accounts.save_login_disabled(ctx, caller, name, "")
+    return None
+
+
+async def _address_add(ctx: AdminContext, caller: Caller, address: str, name: str) -> Answer:
+    await accounts.address_add(ctx, caller, address, name)
+    return None
+
+
+async def _address_remove(ctx: AdminContext, caller: Caller, address: str) -> Answer:
+    await accounts.address_remove(ctx, caller, address)
+    return None
+
+
+async def _address_account(ctx: AdminContext, caller: Caller, address: str) -> Answer:
+    return Lines([await accounts.address_account(ctx, caller, address)])
+
+
+# Domains
+
+
+async def _domain_add(
+    ctx: AdminContext, caller: Caller, disabled: str, name: str, account: str, localpart: str
+) -> Answer:
+    await domains.add(ctx, caller, name, account, localpart, disabled=_bool(disabled))
+    return None
+
+
+async def _domain_remove(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    await domains.remove(ctx, caller, name)
+    return None
+
+
+async def _domain_disabled(
+    ctx: AdminContext, caller: Caller, name: str, disabled: str
+) -> Answer:
+    await domains.save(ctx, caller, name, disabled=_bool(disabled))
+    return None
+
+
+# Aliases
+
+
+async def _alias_list(ctx: AdminContext, caller: Caller, domain: str) -> Answer:
+    found = await aliases.alias_list(ctx, caller, domain)
+    return _lines([pack_address(alias.localpart_str, alias.domain.name) for alias in found])
+
+
+async def _alias_print(ctx: AdminContext, caller: Caller, address: str) -> Answer:
+    alias = await aliases.get(ctx, caller, *aliases.split(address))
+    return _lines(
+        [
+            f"# postpublic {str(alias.post_public).lower()}",
+            f"# listmembers {str(alias.list_members).lower()}",
+            f"# allowmsgfrom {str(alias.allow_msg_from).lower()}",
+            "# members:",
+            *alias.addresses,
+        ]
+    )
+
+
+async def _alias_add(ctx: AdminContext, caller: Caller, address: str, members: str) -> Answer:
+    alias = Alias(addresses=tuple(_json(members, list[str], "addresses")))
+    await aliases.add(ctx, caller, *aliases.split(address), alias)
+    return None
+
+
+async def _alias_update(
+    ctx: AdminContext, caller: Caller, address: str, public: str, members: str, allow: str
+) -> Answer:
+    await aliases.update(
+        ctx,
+        caller,
+        *aliases.split(address),
+        post_public=_optional_bool(public),
+        list_members=_optional_bool(members),
+        allow_msg_from=_optional_bool(allow),
+    )
+    return None
+
+
+async def _alias_remove(ctx: AdminContext, caller: Caller, address: str) -> Answer:
+    await aliases.remove(ctx, caller, *aliases.split(address))
+    return None
+
+
+async def _alias_add_members(
+    ctx: AdminContext, caller: Caller, address: str, members: str
+) -> Answer:
+    addresses = _json(members, list[str], "addresses")
+    await aliases.addresses_add(ctx, caller, *aliases.split(address), addresses)
+    return None
+
+
+async def _alias_remove_members(
+    ctx: AdminContext, caller: Caller, address: str, members: str
+) -> Answer:
+    addresses = _json(members, list[str], "addresses")
+    await aliases.addresses_remove(ctx, caller, *aliases.split(address), addresses)
+    return None
+
+
+# The queue
+
+
+def _last_error(row: Queued | Retired) -> str:
+    return row.results[-1].error[:200].replace("\n", " ") if row.results else ""
+
+
+async def _queue_list(ctx: AdminContext, caller: Caller, filter: str, sort: str) -> Answer:
+    found = await queue.queued(ctx, caller, _filter(filter), _sort(sort))
+    rows = [
+        (
+            str(row.id),
+            _time(row.queued),
+            _time(row.next_attempt),
+            "hold" if row.hold else "",
+            str(row.attempts),
+            str(row.size),
+            row.sender_account,
+            row.sender or "<>",
+            row.recipient,
+            row.transport,
+            _last_error(row),
+        )
+        for row, _, _ in found
+    ]
+    head = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT".split()
+    return Stream(_table(head, rows))
+
+
+async def _queue_retired_list(
+    ctx: AdminContext, caller: Caller, filter: str, sort: str
+) -> Answer:
+    found = await queue.retired(ctx, caller, _filter(filter), _sort(sort))
+    rows = [
+        (
+            str(row.id),
+            _time(row.queued),
+            _time(row.last_activity),
+            "ok" if row.success else "failed",
+            str(row.attempts),
+            str(row.size),
+            row.sender_account,
+            pack_address(row.sender_localpart, row.sender_domain) if row.sender_domain else "<>",
+            row.recipient_address,
+            _last_error(row),
+        )
+        for row in found
+    ]
+    head = "ID QUEUED LAST RESULT TRIES SIZE ACCOUNT FROM TO LAST-RESULT".split()
+    return Stream(_table(head, rows))
+
+
+async def _queue_retired_print(ctx: AdminContext, caller: Caller, number: str) -> Answer:
+    wanted = queue.Filter(ids=(_number(number, "id"),))
+    found = await queue.retired(ctx, caller, wanted, queue.Sort())
+    if not found:
+        raise user_error(f"no retired message {number}")
+    data = msgspec.json.format(msgspec.json.encode(found[0]), indent=2)
+    return Stream(data + b"\n")
+
+
+async def _queue_hold_set(ctx: AdminContext, caller: Caller, filter: str, hold: str) -> Answer:
+    return _count(await queue.set_hold(ctx, caller, _filter(filter), _bool(hold)))
+
+
+async def _queue_schedule(
+    ctx: AdminContext, caller: Caller, filter: str, relative: str, duration: str
+) -> Answer:
+    if relative not in ("", "now"):
+        raise user_error(f"{relative[:100]!r} is neither now nor empty")
+    count = await queue.schedule(
+        ctx, caller, _filter(filter), duration, from_now=relative == "now"
+    )
+    return _count(count)
+
+
+async def _queue_transport(
+    ctx: AdminContext, caller: Caller, filter: str, transport: str
+) -> Answer:
+    return _count(await queue.set_transport(ctx, caller, _filter(filter), transport))
+
+
+async def _queue_require_tls(
+    ctx: AdminContext, caller: Caller, filter: str, value: str
+) -> Answer:
+    require = _optional_bool(value)
+    return _count(await queue.set_require_tls(ctx, caller, _filter(filter), require))
+
+
+async def _queue_fail(ctx: AdminContext, caller: Caller, filter: str) -> Answer:
+    return _count(await queue.fail(ctx, caller, _filter(filter)))
+
+
+async def _queue_drop(ctx: AdminContext, caller: Caller, filter: str) -> Answer:
+    return _count(await queue.drop(ctx, caller, _filter(filter)))
+
+
+async def _queue_dump(ctx: AdminContext, caller: Caller, number: str) -> Answer:
+    return Stream(await queue.dump(ctx, caller, _number(number, "id")))
+
+
+def _count(number: int) -> Lines:
+    return Lines([str(number)])
+
+
+async def _hold_rules_list(ctx: AdminContext, caller: Caller) -> Answer:
+    rows = [
+        (str(r.id), r.account or "*", r.sender_domain or "*", r.recipient_domain or "*")
+        for r in await queue.hold_rules(ctx, caller)
+    ]
+    return Stream(_table(("ID", "ACCOUNT", "SENDER-DOMAIN", "RECIPIENT-DOMAIN"), rows))
+
+
+async def _hold_rules_add(
+    ctx: AdminContext, caller: Caller, account: str, sender: str, recipient: str
+) -> Answer:
+    rule = await queue.hold_rule_add(ctx, caller, account, sender, recipient)
+    return Lines([str(rule.id)])
+
+
+async def _hold_rules_remove(ctx: AdminContext, caller: Caller, number: str) -> Answer:
+    await queue.hold_rule_remove(ctx, caller, _number(number, "id"))
+    return None
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "stop": Command(_stop, 0),
+    "loglevels": Command(_log_levels, 0),
+    "setloglevels": Command(_set_log_levels, 2),
+    "setaccountpassword": Command(_set_password, 2),
+    "accountlist": Command(_account_list, 0),
+    "accountaddresses": Command(_account_addresses, 1),
+    "accountadd": Command(_account_add, 2),
+    "accountrm": Command(_account_remove, 1),
+    "accountdisabled": Command(_account_disabled, 2),
+    "accountenable": Command(_account_enable, 1),
+    "addressadd": Command(_address_add, 2),
+    "addressrm": Command(_address_remove, 1),
+    "addressaccount": Command(_address_account, 1),
+    "domainadd": Command(_domain_add, 4),
+    "domainrm": Command(_domain_remove, 1),
+    "domaindisabled": Command(_domain_disabled, 2),
+    "aliaslist": Command(_alias_list, 1),
+    "aliasprint": Command(_alias_print, 1),
+    "aliasadd": Command(_alias_add, 2),
+    "aliasupdate": Command(_alias_update, 4),
+    "aliasrm": Command(_alias_remove, 1),
+    "aliasaddaddr": Command(_alias_add_members, 2),
+    "aliasrmaddr": Command(_alias_remove_members, 2),
+    "queuelist": Command(_queue_list, 2),
+    "queueretiredlist": Command(_queue_retired_list, 2),
+    "queueretiredprint": Command(_queue_retired_print, 1),
+    "queueholdset": Command(_queue_hold_set, 2),
+    "queueschedule": Command(_queue_schedule, 3),
+    "queuetransport": Command(_queue_transport, 2),
+    "queuerequiretls": Command(_queue_require_tls, 2),
+    "queuefail": Command(_queue_fail, 1),
+    "queuedrop": Command(_queue_drop, 1),
+    "queuedump": Command(_queue_dump, 1),
+    "queueholdruleslist": Command(_hold_rules_list, 0),
+    "queueholdrulesadd": Command(_hold_rules_add, 3),
+    "queueholdrulesremove": Command(_hold_rules_remove, 1),
+}
