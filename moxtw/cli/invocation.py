@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from moxtw.cli.command import Command, CommandError, UsageError
+from moxtw.cli.command import Command, CommandError
 from moxtw.cli.flags import Value
 
 if TYPE_CHECKING:
@@ -77,9 +77,14 @@ class Invocation:
         """Write a line to standard error."""
         self.stderr.write(text + "\n")
 
-    def usage(self, message: str) -> UsageError:
-        """An error to raise for a wrong call."""
-        return UsageError(message)
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes."""
+        raw: Any = getattr(self.stdout, "buffer", None)
+        if raw is None:
+            self.stdout.write(data.decode("utf-8", "surrogateescape"))
+            return
+        self.stdout.flush()
+        raw.write(data)
 
     def read_bytes(self) -> bytes:
         """All of standard input, as bytes."""

@@ -136,23 +136,38 @@ def _call(command: Command, invocation: Invocation) -> int:
     handler: Callable[[Invocation], int | None] = getattr(
         import_module(f"moxtw.cli.{module}"), function
     )
-    # Known only when the command needs it.
-    expected: tuple[type[Exception], ...] = (CommandError, OSError)
     try:
-        try:
-            code = handler(invocation)
-        except Exception as exc:
-            client = sys.modules.get("moxtw.ctl.client")
-            if client is not None and isinstance(exc, client.ControlError):
-                raise CommandError(str(exc)) from exc
+        code = handler(invocation)
+        invocation.stdout.flush()
+    except (BrokenPipeError, UsageError, HelpWanted):
+        raise
+    except Exception as exc:
+        if not isinstance(exc, _expected()):
             raise
         invocation.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except expected as exc:
         invocation.stderr.write(f"moxtw: {exc}\n")
         return 1
     return code or 0
+
+
+# Errors that are no faults of the program, by module, so that only what a command has imported
+# is looked at.
+_ERRORS = (
+    ("moxtw.admin.context", "OperationError"),
+    ("moxtw.config.load", "ConfigError"),
+    ("moxtw.ctl.client", "ControlError"),
+    ("moxtw.store.errors", "StoreError"),
+)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors that are told in a line, without a traceback."""
+    known = [CommandError, OSError]
+    for name, error in _ERRORS:
+        module = sys.modules.get(name)
+        if module is not None:
+            known.append(getattr(module, error))
+    return tuple(known)
 
 
 def _profiled(path: str, fn: Callable[[], int]) -> int:

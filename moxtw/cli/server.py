@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,10 +94,10 @@ def _set_first_password(static: Static, account: str, password: str) -> bool:
     try:
         store.open()
         try:
-            if not _now(store.read(missing)):
+            if not now(store.read(missing)):
                 return False
             verifiers = derive(password)
-            _now(store.write(job))
+            now(store.write(job))
         finally:
             store.stopService()
     except StoreError as exc:
@@ -104,7 +105,7 @@ def _set_first_password(static: Static, account: str, password: str) -> bool:
     return True
 
 
-def _now(deferred: Any) -> Any:
+def now(deferred: Any) -> Any:
     """The result of a Deferred of a store that works at once."""
     results: list[Any] = []
     failures: list[Any] = []
@@ -177,3 +178,79 @@ def _services(static: Static) -> list[tuple[str, str, str]]:
             port = listener.metrics_http.effective_port
             rows.append(("metrics", f"http://{host}:{port}/metrics", ""))
     return rows
+
+
+# -- Passwords --------------------------------------------------------------------------------
+
+
+def read_password(invocation: Invocation, what: str) -> str:
+    """A new password: typed twice at a terminal, else the first line of standard input."""
+    if not invocation.stdin.isatty():
+        password = invocation.stdin.readline().rstrip("\r\n")
+        if not password:
+            raise CommandError("no password on standard input")
+        return password
+    import getpass
+
+    password = getpass.getpass(f"{what}: ")
+    if not password:
+        raise CommandError("no password given")
+    if getpass.getpass(f"{what} again: ") != password:
+        raise CommandError("the passwords differ, nothing was changed")
+    return password
+
+
+def set_admin_password(invocation: Invocation) -> None:
+    """``moxtw setadminpassword``."""
+    from moxtw.admin import adminpassword
+
+    static = invocation.static()
+    path = static.admin_password_path
+    if path is None:
+        raise CommandError(f"no AdminPasswordFile is configured in {static.path}")
+    password = read_password(invocation, "Admin password")
+    new = not path.exists()
+    adminpassword.set_admin_password(path, password)
+    if new and os.geteuid() == 0:
+        # Its reader is the service user, who has the folder.
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid)
+    invocation.print(f"Admin password set, in {path}.")
+
+
+def set_account_password(invocation: Invocation) -> None:
+    """``moxtw setaccountpassword``."""
+    account = invocation.args[0]
+    with invocation.control() as control:
+        password = read_password(invocation, f"Password for account {account}")
+        control.command("setaccountpassword", account, password)
+    invocation.print(f"Password of account {account} set.")
+
+
+# -- The running server -----------------------------------------------------------------------
+
+
+def stop(invocation: Invocation) -> None:
+    """``moxtw stop``."""
+    with invocation.control() as control:
+        control.send("stop")
+        # The server ends with the connection; an error comes as a line before.
+        line = control.read_line()
+        if line != "ok":
+            raise CommandError(line)
+        control.read_eof()
+    invocation.print("Server stopped.")
+
+
+def loglevels(invocation: Invocation) -> None:
+    """``moxtw loglevels``."""
+    with invocation.control() as control:
+        if not invocation.args:
+            control.command("loglevels")
+            invocation.write(control.read_text())
+            return
+        level = invocation.args[0]
+        package = invocation.args[1] if len(invocation.args) > 1 else ""
+        control.command("setloglevels", package, level)
+    which = f"package {package}" if package else "all packages without a level of their own"
+    invocation.print(f"Log level of {which} is {level} now, until the server starts again.")

@@ -42,6 +42,190 @@ that command, and with prefix queue it is accepted and fails from the queue.""",
         ),
     ),
     Command(
+        "stop",
+        "",
+        "server:stop",
+        """Stop the running server, as SIGTERM does.
+
+Returns when it has stopped: connections that are open get up to 3 seconds to finish what they
+do.""",
+    ),
+    Command(
+        "setaccountpassword",
+        "account",
+        "server:set_account_password",
+        """Set a new password for an account.
+
+At a terminal it is asked for twice, and not shown; otherwise it is the first line of standard
+input. It is used for SMTP, IMAP and the web pages, with each address of the account. Sessions
+of the account on web pages end. The server must be running.""",
+        (1, 1),
+    ),
+    Command(
+        "setadminpassword",
+        "",
+        "server:set_admin_password",
+        """Set a new admin password, for the admin web pages.
+
+At a terminal it is asked for twice, and not shown; otherwise it is the first line of standard
+input. A hash of it is written to the AdminPasswordFile of mox.conf. The server need not be
+running, and a running one uses the new password from then on.""",
+    ),
+    Command(
+        "loglevels",
+        "[level [package]]",
+        "server:loglevels",
+        """Print the log levels of the running server, or set one.
+
+Without arguments, the default level and the packages with a level of their own are printed.
+With a level, that of a package is set, or the default. This lasts until the server starts
+again; mox.conf has the levels of the start (LogLevel, PackageLogLevels).
+
+Levels: error, warn, info, debug, trace, traceauth, tracedata. trace shows what is sent and
+received, without passwords and messages; traceauth shows passwords, tracedata messages too.""",
+        (0, 2),
+    ),
+    Command(
+        "config test",
+        "",
+        "config:test",
+        """Check mox.conf and domains.conf.
+
+Both files are read, with the keys and certificates that they name. Prints "config OK", or all
+errors with the lines that they are in.""",
+    ),
+    Command(
+        "config describe-static",
+        ">mox.conf",
+        "config:describe_static",
+        "Print an annotated mox.conf, with every field.",
+    ),
+    Command(
+        "config describe-domains",
+        ">domains.conf",
+        "config:describe_domains",
+        "Print an annotated domains.conf, with every field.",
+    ),
+    Command(
+        "config example",
+        "[name]",
+        "config:example",
+        "Print an example of a part of the configuration, or the list of examples.",
+        (0, 1),
+    ),
+    Command(
+        "config printservice",
+        ">moxtw.service",
+        "config:printservice",
+        """Print a unit file for systemd.
+
+The unit starts this program with the configuration file that is in use (-config, MOXCONF). It
+starts as root, to open its ports, and becomes the User of mox.conf; it can write to the folder
+of the configuration and to the data directory only.""",
+    ),
+    Command(
+        "example",
+        "[name]",
+        "config:example",
+        "Print an example of a part of the configuration, or the list of examples.",
+        (0, 1),
+    ),
+    Command(
+        "clientconfig",
+        "domain",
+        "config:client_config",
+        """Print what mail programs are to be set to, for users of a domain.
+
+Protocols, hosts and ports are those of the listeners in mox.conf.""",
+        (1, 1),
+    ),
+    Command(
+        "cid",
+        "text",
+        "tools:cid",
+        """Print the connection id of a text that was shown to an outsider.
+
+Received lines of messages, and errors over TLS and HTTP, have an encrypted form of the
+connection id. It is decrypted with data/receivedid.key, and printed in hex, as in log lines.""",
+        (1, 1),
+    ),
+    Command(
+        "dns lookup",
+        "[ptr | mx | cname | ips | a | aaaa | ns | txt | srv | tlsa] name",
+        "dns:lookup",
+        """Look up a name, or for ptr an IP address, and print the records.
+
+Asks the Resolvers of mox.conf if there are any, else those of /etc/resolv.conf, and prints
+whether DNSSEC vouches for the answer. Without a type, IP addresses are looked up.""",
+        (1, 2),
+    ),
+    Command(
+        "dkim gened25519",
+        ">selector._domainkey.domain.ed25519.privatekey.pkcs8.pem",
+        "dkim:gen_ed25519",
+        """Make an ed25519 key for DKIM, and print it in PKCS#8 PEM.
+
+Many receivers cannot verify ed25519 signatures yet: sign with an RSA key too. "moxtw dkim txt"
+prints the DNS record.""",
+    ),
+    Command(
+        "dkim genrsa",
+        ">selector._domainkey.domain.rsa2048.privatekey.pkcs8.pem",
+        "dkim:gen_rsa",
+        """Make an RSA key of 2048 bits for DKIM, and print it in PKCS#8 PEM.
+
+"moxtw dkim txt" prints the DNS record.""",
+    ),
+    Command(
+        "dkim txt",
+        "<selector._domainkey.domain.key.pkcs8.pem",
+        "dkim:txt",
+        """Print the DNS record for a private key, which is read from standard input.""",
+    ),
+    Command(
+        "dkim lookup",
+        "selector domain",
+        "dns:dkim_lookup",
+        """Look up the DNS record of a selector, and print it.""",
+        (2, 2),
+    ),
+    Command(
+        "dkim sign",
+        "message-file",
+        "dkim:sign",
+        """Print a message with DKIM signatures in front.
+
+The domain of the From address must be configured with selectors to sign with. Line ends
+become CRLF, as on the wire. A signature that is there already stays.""",
+        (1, 1),
+    ),
+    Command(
+        "message parse",
+        "message-file",
+        "tools:message_parse",
+        """Print what is found in a message, as JSON.
+
+That is its addresses, ids, dates, and the tree of its parts with their places in the file.
+"-" reads standard input.""",
+        (1, 1),
+        (Flag("smtputf8", BOOL, "UTF-8 in headers and addresses is expected, not warned about."),),
+    ),
+    Command(
+        "verifydata",
+        "data-directory",
+        "tools:verifydata",
+        """Check the content of a data directory.
+
+For a copy, or while the server is stopped. Mailboxes are counted, the content of every message
+is compared with its digest. Prints what is wrong; files that belong to no message are warned
+about. Nothing is changed without -fix.""",
+        (1, 1),
+        (
+            Flag("fix", BOOL, "Move files that belong to no message to moved/, delete nothing."),
+            Flag("skip-size-check", BOOL, "Do not read the content of messages."),
+        ),
+    ),
+    Command(
         "help",
         "[command …]",
         "main:help_command",

@@ -1,0 +1,133 @@
+"""Commands that ask the DNS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from moxtw.cli.command import CommandError, UsageError
+from moxtw.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from moxtw.dns.resolver import Answer, Resolver
+
+T = TypeVar("T")
+
+TYPES = ("ptr", "mx", "cname", "ips", "a", "aaaa", "ns", "txt", "srv", "tlsa")
+
+
+def run_async(fn: Callable[[Any], Awaitable[T]]) -> T:
+    """Run a coroutine function with the reactor, and give its result."""
+    from twisted.internet import reactor as global_reactor
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    reactor: Any = global_reactor
+    results: list[Any] = []
+
+    async def call() -> None:
+        try:
+            results.append(await fn(reactor))
+        except Exception:  # noqa: BLE001 - raised again behind the reactor's run
+            results.append(Failure())
+        reactor.callLater(0, reactor.stop)
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(call()))
+    reactor.run()
+    if not results:
+        raise KeyboardInterrupt
+    result = results[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    found: T = result
+    return found
+
+
+def make_resolver(invocation: Invocation, reactor: Any) -> Resolver:
+    """The resolver of the configuration, if there is one, else that of the system."""
+    from moxtw.dns.client import StubResolver
+
+    servers = None
+    if os.path.exists(invocation.config_path):
+        servers = [
+            f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+            for ip, port in invocation.static().resolver_addresses
+        ]
+    return StubResolver(reactor, servers or None)
+
+
+def lookup(invocation: Invocation) -> None:
+    """``moxtw dns lookup``."""
+    kind, name = invocation.args if len(invocation.args) == 2 else ("ips", invocation.args[0])
+    kind = kind.lower()
+    if kind not in TYPES:
+        raise UsageError(f"unknown type {kind!r}: one of {', '.join(TYPES)}")
+    run_async(
+        lambda reactor: print_lookup(invocation, make_resolver(invocation, reactor), kind, name)
+    )
+
+
+async def print_lookup(invocation: Invocation, resolver: Resolver, kind: str, name: str) -> None:
+    """Look up, and print the records. Raises CommandError."""
+    import ipaddress
+
+    from moxtw.dns import resolver as dns
+
+    try:
+        answer: Answer[Any]
+        if kind == "ptr":
+            try:
+                ipaddress.ip_address(name)
+            except ValueError as exc:
+                raise UsageError(str(exc)) from exc
+            answer = await dns.ptr(resolver, name)
+        elif kind == "ips":
+            answer = await dns.ips(resolver, name)
+        else:
+            lookup = {"mx": dns.mx, "srv": dns.srv}.get(kind)
+            if lookup is not None:
+                answer = await lookup(resolver, name)
+            else:
+                answer = await resolver.lookup(name, kind.upper())
+    except dns.DNSError as exc:
+        raise CommandError(f"{exc}{_authentic(getattr(exc, 'authentic', None))}") from exc
+    count = len(answer)
+    invocation.print(
+        f"records ({count}, {'with' if answer.authentic else 'without'} DNSSEC):"
+    )
+    for record in answer:
+        invocation.print("- " + format_record(kind, record))
+
+
+def _authentic(authentic: bool | None) -> str:
+    if authentic is None:
+        return ""
+    return f" ({'with' if authentic else 'without'} DNSSEC)"
+
+
+def format_record(kind: str, record: Any) -> str:
+    """A record as a line."""
+    from moxtw.cli.output import clean
+
+    if kind == "mx":
+        return f"{record.host}, preference {record.preference}"
+    if kind == "srv":
+        return (
+            f"{record.target}, port {record.port}, priority {record.priority}, "
+            f"weight {record.weight}"
+        )
+    if kind == "tlsa":
+        return f"{record.usage} {record.selector} {record.match} {record.data.hex()}"
+    if kind == "txt":
+        return '"' + clean(record) + '"'
+    return clean(str(record))
+
+
+def dkim_lookup(invocation: Invocation) -> None:
+    """``moxtw dkim lookup``."""
+    selector, domain = invocation.args
+    name = f"{selector}._domainkey.{domain}"
+    run_async(
+        lambda reactor: print_lookup(invocation, make_resolver(invocation, reactor), "txt", name)
+    )
