@@ -145,7 +145,7 @@ async def _source(store: Store, message: Queued) -> Source:
     try:
         content_id, prefix, utf8 = await store.read(lambda tx: queuedb.source(tx, message.id))
     except queuedb.NoSuchQueued:
-        content_id, prefix, utf8 = message.content_id, b"", None
+        content_id, prefix, utf8 = 0, b"", None
     return Source(store, content_id, prefix, message.size, utf8)
 
 

@@ -30,7 +30,7 @@ from moxtw.store.queuerecord import (
     results_of,
     to_json,
 )
-from moxtw.store.schema_queue import queue, queue_hold_rules, queue_retired
+from moxtw.store.schema_queue import queue, queue_hold_rules, queue_retired, queue_sources
 
 
 class FromIDInUse(StoreError):
@@ -42,7 +42,9 @@ class NoSuchQueued(StoreError):
 
 
 content.referrers.append(
-    Statement(sa.select(queue.c.id).where(queue.c.content_id == bindparam("id")).limit(1))
+    Statement(
+        sa.select(queue_sources.c.id).where(queue_sources.c.content_id == bindparam("id")).limit(1)
+    )
 )
 
 # -- Adding ----------------------------------------------------------------------------------
@@ -51,6 +53,13 @@ _INSERT = Statement(
     queue.insert()
     .values({c.name: bindparam(c.name) for c in queue.c if c.name not in ("id", "delivering")})
     .returning(queue.c.id)
+)
+_INSERT_SOURCE = Statement(
+    queue_sources.insert()
+    .values(
+        content_id=bindparam("content_id"), prefix=bindparam("prefix"), dsn_utf8=bindparam("utf8")
+    )
+    .returning(queue_sources.c.id)
 )
 _SET_BASE = Statement(
     queue.update().where(queue.c.id == bindparam("i")).values(base_id=bindparam("base"))
@@ -77,12 +86,18 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
     """
     saved = {} if saved is None else saved
     rules = hold_rules(tx)
-    groups: dict[tuple[str, str, bytes], list[int]] = {}
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    sources: dict[tuple[int, bytes, bytes | None], int] = {}
     ids: list[int] = []
     for new in messages:
         if new.from_id and from_id_in_use(tx, new.from_id):
             raise FromIDInUse(new.from_id)
-        content_id = content.save(tx, new.content, saved)
+        bytes_of = (content.save(tx, new.content, saved), new.prefix, new.dsn_utf8)
+        source_id = sources.get(bytes_of)
+        if source_id is None:
+            source_id = sources[bytes_of] = tx.value(
+                _INSERT_SOURCE, content_id=bytes_of[0], prefix=new.prefix, utf8=new.dsn_utf8
+            )
         hold = any(rule.matches(new) for rule in rules)
         message_id: int = tx.value(
             _INSERT,
@@ -112,12 +127,10 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
             extra=to_json(new.extra),
             hold=int(hold),
             next_attempt=tx.now if new.next_attempt is None else new.next_attempt,
-            prefix=new.prefix,
-            content_id=content_id,
-            dsn_utf8=new.dsn_utf8,
+            source_id=source_id,
         )
         ids.append(message_id)
-        sender = (new.sender_localpart, new.sender_domain, new.prefix)
+        sender = (new.sender_localpart, new.sender_domain, source_id)
         groups.setdefault(sender, []).append(message_id)
         # The number of held messages is counted with a look at everything.
         tx.queue_domains.add("" if hold else new.recipient_domain)
@@ -263,10 +276,11 @@ _BEGIN = Statement(
 )
 _BY_ID = Statement(sa.select(*COLUMNS).where(queue.c.id == bindparam("i")))
 _SOURCE = Statement(
-    sa.select(queue.c.content_id, queue.c.prefix, queue.c.dsn_utf8).where(
-        queue.c.id == bindparam("i")
-    )
+    sa.select(
+        queue_sources.c.content_id, queue_sources.c.prefix, queue_sources.c.dsn_utf8
+    ).where(queue.c.id == bindparam("i"), queue_sources.c.id == queue.c.source_id)
 )
+_EXISTS = Statement(sa.select(queue.c.id).where(queue.c.id == bindparam("i")))
 _INTERRUPTED = Statement(
     sa.select(queue.c.id, queue.c.results, queue.c.recipient_domain)
     .where(queue.c.delivering == sa.literal_column("1"))
@@ -400,6 +414,13 @@ _POSTPONE = Statement(
     )
 )
 _DELETE = Statement(queue.delete().where(queue.c.id == bindparam("i")))
+_SOURCE_USED = Statement(
+    sa.select(queue.c.id).where(queue.c.source_id == bindparam("i")).limit(1)
+)
+_SOURCE_CONTENT = Statement(
+    sa.select(queue_sources.c.content_id).where(queue_sources.c.id == bindparam("i"))
+)
+_DELETE_SOURCE = Statement(queue_sources.delete().where(queue_sources.c.id == bindparam("i")))
 _RETIRE = Statement(
     queue_retired.insert().values({c.name: bindparam(c.name) for c in queue_retired.c})
 )
@@ -427,7 +448,7 @@ _EXPIRED = Statement(
 
 def exists(tx: Tx, message_id: int) -> bool:
     """Whether a message is queued still: it may have been removed while it was delivered."""
-    return tx.one(_SOURCE, i=message_id) is not None
+    return tx.one(_EXISTS, i=message_id) is not None
 
 
 def postpone(tx: Tx, message: Queued) -> None:
@@ -446,7 +467,11 @@ def retire(tx: Tx, message: Queued, success: bool, keep: int) -> None:
     """Take a message from the queue; its record is kept for `keep` microseconds (0: not)."""
     if tx.run(_DELETE, i=message.id) == 0:
         raise NoSuchQueued(str(message.id))
-    content.release(tx, message.content_id)
+    if tx.value(_SOURCE_USED, i=message.source_id) is None:
+        content_id = tx.value(_SOURCE_CONTENT, i=message.source_id)
+        tx.run(_DELETE_SOURCE, i=message.source_id)
+        if content_id is not None:
+            content.release(tx, content_id)
     if keep <= 0:
         return
     tx.run(

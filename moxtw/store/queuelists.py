@@ -21,7 +21,7 @@ from moxtw.store.queuerecord import (
     queued_row,
     retired_row,
 )
-from moxtw.store.schema_queue import queue, queue_retired
+from moxtw.store.schema_queue import queue, queue_retired, queue_sources
 
 PART: Final = 500
 """How many messages a job changes."""
@@ -110,7 +110,7 @@ def _conditions(table: Any, query: Query) -> list[Any]:
     return found
 
 
-def _select(table: Any, columns: Sequence[Any], query: Query, order: Order) -> Statement:
+def _select(table: Any, columns: Sequence[Any], query: Query, order: Order) -> Any:
     statement = sa.select(*columns).where(*_conditions(table, query))
     column = table.c[order.column]
     if order.last is not None:
@@ -124,14 +124,17 @@ def _select(table: Any, columns: Sequence[Any], query: Query, order: Order) -> S
     statement = statement.order_by(*(by if order.ascending else (c.desc() for c in by)))
     if query.most > 0:
         statement = statement.limit(query.most)
-    return Statement(statement)
+    return statement
 
 
 def queued(tx: Tx, query: Query, order: Order) -> list[tuple[Queued, bytes, bytes | None]]:
     """Queued messages with their prefix and UTF-8 form; `order.column` next_attempt or queued."""
-    columns = (*COLUMNS, queue.c.prefix, queue.c.dsn_utf8)
+    columns = (*COLUMNS, queue_sources.c.prefix, queue_sources.c.dsn_utf8)
+    statement = _select(queue, columns, query, order).where(
+        queue_sources.c.id == queue.c.source_id
+    )
     found = []
-    for row in tx.all(_select(queue, columns, query, order)):
+    for row in tx.all(Statement(statement)):
         utf8 = None if row[-1] is None else bytes(row[-1])
         found.append((queued_row(row[:-2]), bytes(row[-2]), utf8))
     return found
@@ -139,7 +142,7 @@ def queued(tx: Tx, query: Query, order: Order) -> list[tuple[Queued, bytes, byte
 
 def retired(tx: Tx, query: Query, order: Order) -> list[Retired]:
     """Retired messages; `order.column` is last_activity or queued."""
-    rows = tx.all(_select(queue_retired, RETIRED_COLUMNS, query, order))
+    rows = tx.all(Statement(_select(queue_retired, RETIRED_COLUMNS, query, order)))
     return [retired_row(row) for row in rows]
 
 

@@ -92,7 +92,7 @@ class Queued:
     hold: bool
     next_attempt: int
     delivering: bool
-    content_id: int
+    source_id: int
 
     @property
     def sender(self) -> str:
@@ -180,7 +180,7 @@ _COMMON: Final = (
     "extra",
 )
 COLUMNS: Final = tuple(
-    queue.c[name] for name in (*_COMMON, "hold", "next_attempt", "delivering", "content_id")
+    queue.c[name] for name in (*_COMMON, "hold", "next_attempt", "delivering", "source_id")
 )
 RETIRED_COLUMNS: Final = tuple(
     queue_retired.c[name]

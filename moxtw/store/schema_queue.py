@@ -2,7 +2,7 @@
 
 Times are microseconds since the epoch (UTC); booleans are 0 and 1. Domains are in Unicode
 form, or ``[ip]`` for an address literal. A queued message is one recipient of one submission;
-its bytes are `prefix` and the content that it refers to.
+its bytes are those of a source, which it shares with other recipients.
 """
 
 from __future__ import annotations
@@ -54,6 +54,19 @@ def _common() -> list[Column[Any]]:
     ]
 
 
+# The bytes of queued messages, apart from what the scheduler and lists read: header lines in
+# front of a content. Kept once for all recipients of a submission with the same prefix.
+queue_sources: Final = Table(
+    "queue_sources",
+    metadata,
+    _id(),
+    Column("content_id", Id, ForeignKey("contents.id"), nullable=False),
+    Column("prefix", LargeBinary, nullable=False),
+    # The whole message in a form for servers with SMTPUTF8 (RFC 6533).
+    Column("dsn_utf8", LargeBinary),
+    Index("queue_sources_content", "content_id"),
+)
+
 queue: Final = Table(
     "queue",
     metadata,
@@ -63,10 +76,7 @@ queue: Final = Table(
     Column("next_attempt", BigInteger, nullable=False),
     # An attempt is under way, or was when the server ended without notice.
     _bool("delivering"),
-    Column("prefix", LargeBinary, nullable=False),
-    Column("content_id", Id, ForeignKey("contents.id"), nullable=False),
-    # The whole message in a form for servers with SMTPUTF8 (RFC 6533).
-    Column("dsn_utf8", LargeBinary),
+    Column("source_id", Id, ForeignKey("queue_sources.id"), nullable=False),
     # The scheduler goes by domain, lists by time.
     Index("queue_due", "hold", "recipient_domain", "next_attempt", "id"),
     Index("queue_next_attempt", "next_attempt", "id"),
@@ -75,7 +85,7 @@ queue: Final = Table(
     Index("queue_base", "base_id", **_where("base_id > 0")),
     Index("queue_from_id", "from_id", unique=True, **_where("from_id IS NOT NULL")),
     Index("queue_delivering", "delivering", **_where("delivering = 1")),
-    Index("queue_content", "content_id"),
+    Index("queue_source", "source_id"),
     # Ids are shared with retired messages, so none may come twice.
     sqlite_autoincrement=True,
 )

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam
 
 from moxtw.store import accounts, content
 from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.queueverify import verify_queue
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
 from moxtw.store.schema import mailboxes as mailbox_table
@@ -126,10 +127,11 @@ async def verify_contents(store: Store, *, digests: bool = True) -> list[str]:
 
 
 async def verify_all(store: Store, *, digests: bool = True) -> list[str]:
-    """Check every account and all contents."""
+    """Check every account, the queue, and all contents."""
     found: list[str] = []
     for name in await store.read(accounts.all_names):
         found += [f"account {name}: {text}" for text in await verify_account(store, name)]
+    found += await verify_queue(store)
     return found + await verify_contents(store, digests=digests)
 
 

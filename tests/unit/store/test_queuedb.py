@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import content, queuedb, queuelists, suppressions
+from moxtw.store import content, queuedb, queuelists, queueverify, suppressions
 from moxtw.store.db import Statement, Tx
 from moxtw.store.queuelists import Moment, Order, Query
 from moxtw.store.queuerecord import DELIVERING, NewQueued, Queued, Result
@@ -190,6 +190,8 @@ class Schedule(Case):
             queuedb._FROM_ID_QUEUED,
             queuedb._FROM_ID_RETIRED,
             queuedb._OTHER_RETIRED,
+            queuedb._SOURCE,
+            queuedb._SOURCE_USED,
             queuedb._EXPIRED,
             *content.referrers,
         ):
@@ -225,9 +227,9 @@ class Schedule(Case):
         def run(tx: Tx) -> None:
             tx.raw(
                 "INSERT INTO queue (queued, sender_account, sender_localpart, sender_domain,"
-                " recipient_localpart, recipient_domain, next_attempt, prefix, content_id)"
+                " recipient_localpart, recipient_domain, next_attempt, source_id)"
                 f" WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < {count})"
-                f" SELECT i, 'mox', 'a', 'src', 'u' || i, 'd' || (i % {domains}), i, x'41', 1"
+                f" SELECT i, 'mox', 'a', 'src', 'u' || i, 'd' || (i % {domains}), i, (SELECT min(id) FROM queue_sources)"
                 " FROM n"
             )
 
@@ -273,6 +275,23 @@ class Outcomes(Case):
             self.assertEqual(
                 job(self.store, queuedb.others_failed, self.get(message_id)), expected
             )
+
+
+class Consistency(Case):
+    def test_clean(self) -> None:
+        ids = self.add("x@a.example", "y@b.example", prefix=b"A: b\r\n")
+        self.assertEqual(job(self.store, queueverify.problems), [])
+        job(self.store, lambda tx: queuedb.retire(tx, queuedb.get(tx, ids[0]), True, 0))
+        self.assertEqual(job(self.store, queueverify.problems), [])
+
+    def test_damage_is_found(self) -> None:
+        self.add("x@a.example")
+        job(self.store, lambda tx: tx.raw("UPDATE queue SET size = size + 1"))
+        (text,) = job(self.store, queueverify.problems)
+        self.assertIn("bytes are not there", text)
+        job(self.store, lambda tx: tx.raw("DELETE FROM queue"))
+        (text,) = job(self.store, queueverify.problems)
+        self.assertIn("no message has them", text)
 
 
 class Lists(Case):
