@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moxtw.config.dynamic import Ruleset
-from moxtw.mail.header import Headers, parse_headers
+from moxtw.mail.header import Headers, parse_headers, unfold
 from moxtw.mail.words import header_text
 
 
@@ -27,13 +27,13 @@ class Subject:
         self._fields: list[tuple[str, str]] | None = None
 
     def fields(self) -> list[tuple[str, str]]:
-        """Lower-case names and values, those trimmed."""
+        """Lower-case names and values, those unfolded and trimmed."""
         if self._fields is None:
             headers: Headers = parse_headers(self._head)
             self._fields = [
                 (
                     field.name.decode("ascii", "replace"),
-                    header_text(self._head[field.value : field.end]).strip().lower(),
+                    header_text(unfold(self._head[field.value : field.end])).lower(),
                 )
                 for field in headers.fields
             ]

@@ -15,6 +15,7 @@ from moxtw.config.static import Listener, Static
 from moxtw.dns.resolver import Resolver
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
+from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
 from moxtw.inbound.rates import DeliveryRates
@@ -91,7 +92,11 @@ class Parts:
             authenticator=self.authenticator,
             senders=SenderDomains(self.resolver, self.reactor, lenient=self.localserve),
             deliverer=Deliverer(
-                store, config, Decider(DeliveryRates(count)), NotEvaluated(), bounce=None
+                store,
+                config,
+                Decider(DeliveryRates(count)),
+                NotEvaluated(),
+                bounce=Bouncer(store, config),
             ),
             submit=self.submit,
             cids=self.ids,

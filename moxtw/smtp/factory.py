@@ -66,6 +66,12 @@ class SMTPServerFactory(ServerFactory):
             done.callback(None)
         return done
 
+    def end_sessions(self, account: str) -> None:
+        """End the sessions of an account that may no longer log in."""
+        for protocol in list(self.connections):
+            if protocol.login is not None and protocol.login.account == account:
+                protocol.shutdown("account disabled")
+
     def abort(self) -> None:
         """Disconnect everybody."""
         for protocol in list(self.connections):

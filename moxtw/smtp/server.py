@@ -147,7 +147,7 @@ class SMTPServer(ESMTP):
         self.slow = False
         self._slow_transport: SlowTransport | None = None
         self._hold = False
-        self._stopping = False
+        self._stopping = ""
         self._counted_open = False
         self._close_timer: Any = None
 
@@ -199,7 +199,7 @@ class SMTPServer(ESMTP):
         ip = self.remote_ip
         log.debug("new connection", cid=self.cid, remote=ip, local=self.local_ip)
         if self._stopping:
-            self._refuse("4.3.2", "shutting down")
+            self._refuse("4.3.2", self._stopping)
         elif not ctx.connection_rate.add(ip, now):
             log.info("refusing connection: rate", cid=self.cid, remote=ip)
             self._refuse("4.7.0", "connection rate from your ip or network too high, slow down")
@@ -282,13 +282,13 @@ class SMTPServer(ESMTP):
             transport.loseConnection()
             self._close_timer = self.reactor.callLater(WRITE_TIMEOUT, transport.abortConnection)
 
-    def shutdown(self) -> None:
+    def shutdown(self, why: str = "shutting down") -> None:
         """End the session as soon as no command or transfer is in progress."""
-        self._stopping = True
+        self._stopping = why
         if self._handshaking:
             self.transport.abortConnection()
         elif not self._closing and not self._busy and self.receiving is None:
-            self._refuse("4.3.2", "shutting down")
+            self._refuse("4.3.2", self._stopping)
 
     def abort(self) -> None:
         """Disconnect at once."""
@@ -431,7 +431,7 @@ class SMTPServer(ESMTP):
                 else:
                     self.state_COMMAND(line)
                 if self._stopping and not self._busy and self.receiving is None:
-                    self._refuse("4.3.2", "shutting down")
+                    self._refuse("4.3.2", self._stopping)
         finally:
             self._processing = False
         if self._pos:
@@ -493,7 +493,7 @@ class SMTPServer(ESMTP):
             return
         self.resetTimeout()
         if self._stopping and self.receiving is None:
-            self._refuse("4.3.2", "shutting down")
+            self._refuse("4.3.2", self._stopping)
         elif not self._processing:
             self._process()
 

@@ -92,6 +92,7 @@ class PasswordTests(AuthBase):
         """)
 
     def test_refused(self) -> None:
+        peer = self.hello("submission")
         for line, reply in (
             (f"AUTH PLAIN {plain('me@example.org', 'wrong')}", "535 5.7.8 *"),
             (f"AUTH PLAIN {plain('nobody@example.org')}", "535 5.7.8 *"),

@@ -59,7 +59,7 @@ class ContentTests(DataBase):
                 self.content(
                     peer,
                     HEADER + b"x" + fake + b"MAIL FROM:<b@example.net>\r\n"
-                    b"RCPT TO:<you@example.org>\r\nDATA\r\n" + HEADER + b"smuggled\r\n.\r\nNOOP\r\n",
+                    b"RCPT TO:<you@example.org>\r\nDATA\r\n" + HEADER + b"in\r\n.\r\nNOOP\r\n",
                     "500 5.5.2 *",
                     "250 2.0.0 *",
                 )

@@ -224,8 +224,8 @@ class SessionTests(SynchronousTestCase):
         unfolded = message.replace(b"\r\n\t", b" ").decode()
         self.assertIn(
             "Delivered-To: me@example.org\r\nReturn-Path: <a@example.net>\r\n"
-            "Received: from client.example ([192.0.2.1]) by mail.example.org ([192.0.2.99]) via tcp "
-            f"with ESMTP id {cid} for <me@example.org>; 15 Jun 2025 15:06:40 +0000\r\n"
+            "Received: from client.example ([192.0.2.1]) by mail.example.org ([192.0.2.99]) "
+            f"via tcp with ESMTP id {cid} for <me@example.org>; 15 Jun 2025 15:06:40 +0000\r\n"
             "From: <a@example.net>\r\n",
             unfolded.replace("Sun, ", ""),
         )
@@ -238,8 +238,8 @@ class SessionTests(SynchronousTestCase):
         write = peer.transport.write
         peer.transport.write = lambda data: (writes.append(data), write(data))  # type: ignore
         peer.send(
-            b"MAIL FROM:<a@example.net>\r\nRCPT TO:<me@example.org>\r\nRCPT TO:<you@example.org>\r\n"
-            b"DATA\r\n"
+            b"MAIL FROM:<a@example.net>\r\nRCPT TO:<me@example.org>\r\n"
+            b"RCPT TO:<you@example.org>\r\nDATA\r\n"
         )
         self.assertEqual(len(writes), 1)
         self.assertEqual(writes[0].count(b"\r\n"), 4)

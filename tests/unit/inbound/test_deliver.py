@@ -1,0 +1,370 @@
+"""Delivery to accounts and aliases."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from moxtw.authn import AuthResults
+from moxtw.config.lookup import AddressNotFound, lookup_address
+from moxtw.inbound.bounce import Bouncer
+from moxtw.inbound.decide import Decider, Decision
+from moxtw.inbound.deliver import Deliverer
+from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
+from moxtw.mail.address import parse_ipdomain, parse_path
+from moxtw.mail.dsnparse import parse_dsn
+from moxtw.mail.mime import parse_message
+from moxtw.mail.received import AuthMethod, Trace
+from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, verify
+from moxtw.store.db import Statement
+from moxtw.store.model import Flag, Want
+from moxtw.store.schema import contents, message_meta
+from tests.support.smtp import DYNAMIC, World
+from tests.support.store import job, now
+
+MESSAGE = b"From: <boss@example.net>\r\nMessage-ID: <1@example.net>\r\nSubject: hi\r\n\r\nbody\r\n"
+
+REJECTS = DYNAMIC.replace("\tyou:\n", "\tyou:\n\t\tRejectsMailbox: Rejects\n")
+
+
+class FixedDecider(Decider):
+    """Decides as told, by account."""
+
+    def __init__(self, **decisions: Decision) -> None:
+        self.decisions = decisions
+
+    async def decide(self, case: Any) -> Decision:
+        return self.decisions.get(case.account_name) or Decision(True, "Inbox", "no-bad-signals")
+
+
+class FixedEvaluator:
+    def __init__(self, results: AuthResults) -> None:
+        self.results = results
+
+    async def authenticate(self, **kwargs: Any) -> AuthResults:
+        return self.results
+
+
+NO = Decision(False, "Inbox", "junk-content", text="rejected")
+
+
+class DeliverTests(SynchronousTestCase):
+    dynamic = DYNAMIC
+
+    def setUp(self) -> None:
+        self.world = World(self, dynamic=self.dynamic)
+        self.store = self.world.store
+        self.deliverer = self.world.ctx.deliverer
+        self.addCleanup(self.check_store)
+
+    def recipient(self, address: str) -> Recipient:
+        path = parse_path(address)
+        try:
+            found = lookup_address(
+                self.world.config,
+                path.localpart,
+                path.ipdomain.domain,
+                allow_postmaster=True,
+                allow_alias=True,
+                allow_disabled=False,
+            )
+        except AddressNotFound:
+            return Recipient(path, local=True)
+        if hasattr(found, "alias"):
+            return Recipient(path, alias=found, local=True)
+        return Recipient(path, destination=found, local=True)  # type: ignore[arg-type]
+
+    def deliver(
+        self,
+        *recipients: str,
+        data: bytes = MESSAGE,
+        mail_from: str = "news@example.net",
+        **fields: Any,
+    ) -> list[RecipientResult]:
+        hostname = self.world.config.static.dns_hostname
+        envelope = Envelope(
+            cid=1,
+            remote_ip="192.0.2.1",
+            hello=parse_ipdomain("client.example"),
+            mail_from=parse_path(mail_from),
+            recipients=[self.recipient(address) for address in recipients],
+            received=int(self.world.clock.seconds() * 1_000_000),
+            head=data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n",
+            trace=Trace(
+                hostname=hostname,
+                local_ip="192.0.2.99",
+                protocol="ESMTP",
+                id="x",
+                hello=parse_ipdomain("client.example"),
+                remote_ip="192.0.2.1",
+            ),
+            **fields,
+        )
+        content = now(self.store.contents.from_bytes(data))
+        self.slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+
+        return self.successResultOf(
+            Deferred.fromCoroutine(self.deliverer.deliver(envelope, content, sleep))
+        )
+
+    def codes(self, *recipients: str, **fields: Any) -> list[int]:
+        return [result.code for result in self.deliver(*recipients, **fields)]
+
+    def count(self, account: str, mailbox: str = "Inbox") -> int:
+        return len(self.world.mailbox(account, mailbox))
+
+    def check_store(self) -> None:
+        checking = Deferred.fromCoroutine(verify.verify_all(self.store))
+        self.assertEqual(self.successResultOf(checking), [])
+
+    def test_account(self) -> None:
+        [result] = self.deliver("me@example.org")
+        self.assertEqual((result.code, result.reason), (0, "no-bad-signals"))
+        [message] = self.world.mailbox("me")
+        self.assertTrue(message.endswith(MESSAGE))
+
+    def test_metadata_is_stored(self) -> None:
+        self.deliver("me+x@example.org", requiretls=True)
+        row = job(self.store, lambda tx: tx.one(Statement(sa.select(message_meta))))
+        got = dict(zip([c.name for c in message_meta.c], row, strict=True))
+        for name, value in (
+            ("remote_ip", "192.0.2.1"),
+            ("ehlo_domain", "client.example"),
+            ("mail_from", "news@example.net"),
+            ("mail_from_localpart", "news"),
+            ("mail_from_domain", "example.net"),
+            ("rcpt_to_localpart", "me+x"),
+            ("rcpt_to_domain", "example.org"),
+            ("msg_from_localpart", "boss"),
+            ("msg_from_domain", "example.net"),
+            ("received_tls_version", 1),
+            ("received_requiretls", 1),
+            ("message_id", "1@example.net"),
+            ("is_reject", 0),
+        ):
+            self.assertEqual(got[name], value, name)
+
+    def test_one_content_for_all(self) -> None:
+        self.deliver("me@example.org", "you@example.org", "postmaster@example.org")
+        count = Statement(sa.select(sa.func.count()).select_from(contents))
+        self.assertEqual(job(self.store, lambda tx: tx.value(count)), 1)
+        self.assertEqual(self.count("me"), 1)
+        self.assertEqual(self.count("me", "Postmaster"), 1)
+        self.assertEqual(self.count("you"), 1)
+
+    def test_rulesets_choose_the_mailbox(self) -> None:
+        self.deliver("rules@example.org")
+        self.assertEqual(self.count("me", "News"), 1)
+        self.deliver("rules@example.org", mail_from="other@example.net")
+        self.assertEqual(self.count("me", "Other"), 1)
+        self.deliver(
+            "rules@example.org",
+            data=b"List-ID: <announce.lists.example.org>\r\n" + MESSAGE,
+        )
+        self.assertEqual(self.count("me", "Lists/announce"), 1)
+
+    def test_unknown_users(self) -> None:
+        results = self.deliver("nobody@example.org", "me@example.org")
+        self.assertEqual([r.code for r in results], [550, 0])
+        self.assertEqual(results[0].reason, "unknownuser")
+        self.assertEqual(len(self.world.bounced), 1)
+
+    def test_nobody_is_told_without_a_sender(self) -> None:
+        self.deliver("nobody@example.org", "me@example.org", mail_from="")
+        self.deliver("nobody@example.org", "me@example.org", localserve=True)
+        self.deliver("nobody@example.org")
+        self.assertEqual(self.world.bounced, [])
+
+    def test_missing_account_row(self) -> None:
+        with patch("moxtw.store.accounts.find", return_value=None):
+            self.assertEqual(self.codes("me@example.org"), [451])
+
+    # -- Aliases -------------------------------------------------------------------
+
+    def test_alias_goes_to_all_members(self) -> None:
+        self.assertEqual(self.codes("team@example.org"), [0])
+        [message] = self.world.mailbox("me")
+        self.assertIn(b"Delivered-To: me@example.org\r\n", message)
+        self.assertIn(b"for <team@example.org>;", message.replace(b"\r\n\t", b" "))
+        self.assertEqual(self.count("you"), 1)
+
+    def test_members_that_are_recipients_get_one_copy(self) -> None:
+        self.assertEqual(self.codes("team@example.org", "me@example.org"), [0, 0])
+        self.assertEqual(self.count("me"), 1)
+        self.assertEqual(self.count("you"), 1)
+
+    def test_the_author_gets_no_copy(self) -> None:
+        data = MESSAGE.replace(b"boss@example.net", b"me@example.org")
+        self.assertEqual(self.codes("team@example.org", data=data), [0])
+        self.assertEqual(self.count("me"), 0)
+        self.assertEqual(self.count("you"), 1)
+
+    def test_alias_for_members_only(self) -> None:
+        [result] = self.deliver("closed@example.org")
+        self.assertEqual((result.code, result.secode), (550, "5.7.2"))
+        data = MESSAGE.replace(b"boss@example.net", b"Me@EXAMPLE.org")
+        self.assertEqual(self.codes("closed@example.org", data=data), [550])
+        data = MESSAGE.replace(b"boss@example.net", b"me@EXAMPLE.org")
+        self.assertEqual(self.codes("closed@example.org", data=data), [0])
+        data = MESSAGE.replace(b"boss@example.net", b"closed@example.org")
+        self.assertEqual(self.codes("closed@example.org", data=data), [550])
+        data = MESSAGE.replace(b"boss@example.net", b"team@example.org")
+        self.assertEqual(self.codes("team@example.org", data=data), [0])
+
+    def test_alias_is_accepted_when_one_member_accepts(self) -> None:
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(me=NO), self.evaluator()
+        )
+        [result] = self.deliver("team@example.org")
+        self.assertEqual((result.code, result.reason), (0, "no-bad-signals"))
+        # The other member too gets what the alias has accepted.
+        self.assertEqual((self.count("me"), self.count("you")), (1, 1))
+
+    def test_alias_is_refused_when_all_members_refuse(self) -> None:
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(me=NO, you=NO), self.evaluator()
+        )
+        [result] = self.deliver("team@example.org")
+        self.assertEqual((result.code, result.secode, result.reason), (451, "4.3.0", "reject"))
+
+    def evaluator(self, results: AuthResults | None = None) -> FixedEvaluator:
+        return FixedEvaluator(results or AuthResults())
+
+    # -- Refusals ------------------------------------------------------------------
+
+    def test_refused_message_is_not_kept_without_rejects_mailbox(self) -> None:
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(me=NO), self.evaluator()
+        )
+        self.assertEqual(self.codes("me@example.org"), [451])
+        self.assertEqual(self.count("me"), 0)
+
+    def test_first_time_senders_wait(self) -> None:
+        first = Decision(True, "Inbox", "no-bad-signals", first_time=True)
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(me=first), self.evaluator()
+        )
+        self.deliver("me@example.org", first_time_delay=15.0)
+        self.assertEqual(self.slept, [15.0])
+        self.deliver("you@example.org", first_time_delay=15.0)
+        self.assertEqual(self.slept, [])
+
+    def test_what_the_checks_found_is_written_down(self) -> None:
+        results = AuthResults(
+            evaluated=True,
+            mail_from_validated=True,
+            mail_from_status="pass",
+            dkim_domains=("example.net",),
+            from_validation="strict",
+            methods=(AuthMethod("spf", "pass"),),
+        )
+        self.deliverer = Deliverer(
+            self.store, self.world.config, Decider(self.world.rates), self.evaluator(results)
+        )
+        self.deliver("me@example.org")
+        [message] = self.world.mailbox("me")
+        self.assertIn(
+            b"Return-Path: <news@example.net>\r\nAuthentication-Results: mail.example.org;\r\n"
+            b"\tspf=pass\r\nReceived: ",
+            message,
+        )
+
+
+class RejectsTests(DeliverTests):
+    dynamic = REJECTS
+
+    def reject(self, data: bytes = MESSAGE) -> None:
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(you=NO), self.evaluator()
+        )
+        self.assertEqual(self.codes("you@example.org", data=data), [451])
+
+    def test_refused_message_is_kept(self) -> None:
+        self.reject()
+        self.assertEqual(self.count("you"), 0)
+        self.assertEqual(self.count("you", "Rejects"), 1)
+
+        def read(tx: Any) -> Any:
+            account = accounts.get(tx, "you")
+            mailbox = mailboxes.named(tx, account.id, "Rejects")
+            return messages.rows(tx, mailbox.id, [(1, 100)], Want.FLAGS)
+
+        [row] = job(self.store, read)
+        self.assertTrue(row.flags & Flag.SEEN)
+
+    def test_same_message_is_kept_once(self) -> None:
+        self.reject()
+        self.reject()
+        self.assertEqual(self.count("you", "Rejects"), 1)
+        without_id = MESSAGE.replace(b"Message-ID: <1@example.net>\r\n", b"")
+        self.reject(without_id)
+        self.reject(without_id)
+        self.assertEqual(self.count("you", "Rejects"), 2)
+
+    def test_accepted_message_removes_its_earlier_copies(self) -> None:
+        self.reject()
+        self.deliverer = self.world.ctx.deliverer
+        self.deliver("you@example.org")
+        self.assertEqual(self.count("you"), 1)
+        self.assertEqual(self.count("you", "Rejects"), 0)
+
+    def test_old_copies_go(self) -> None:
+        self.reject()
+        self.world.clock.advance(14 * 86400 + 1)
+        self.reject(MESSAGE.replace(b"<1@", b"<2@"))
+        [message] = self.world.mailbox("you", "Rejects")
+        self.assertIn(b"<2@example.net>", message)
+
+    def test_no_more_than_a_thousand(self) -> None:
+        self.patch(__import__("moxtw.store.rejects").store.rejects, "MAX_MESSAGES", 2)
+        for number in range(4):
+            self.reject(MESSAGE.replace(b"<1@", b"<%d@" % number))
+        self.assertEqual(self.count("you", "Rejects"), 2)
+
+
+class BounceTests(DeliverTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.deliverer = Deliverer(
+            self.store,
+            self.world.config,
+            Decider(self.world.rates),
+            self.evaluator(),
+            Bouncer(self.store, self.world.config),
+        )
+
+    def test_nobody_is_told_without_a_sender(self) -> None:
+        self.deliver("nobody@example.org", "me@example.org", mail_from="")
+        self.assertEqual(self.queued(), [])
+
+    def test_unknown_users(self) -> None:
+        self.deliver("nobody@example.org", "me@example.org", "nobody2@example.org")
+        [message] = self.queued()
+        self.assertEqual(message.sender, "")
+        self.assertEqual(message.sender_account, "me")
+        self.assertEqual(message.recipient, "news@example.net")
+        data = self.content(message.id)
+        self.assertIn(b"From: <postmaster@example.org>\r\nTo: <news@example.net>\r\n", data)
+        dsn = parse_dsn(parse_message(data), data)
+        self.assertEqual(
+            [(r.final_recipient, r.action, r.status) for r in dsn.recipients],
+            [
+                (parse_path("nobody@example.org"), "failed", "5.1.1"),
+                (parse_path("nobody2@example.org"), "failed", "5.1.1"),
+            ],
+        )
+        self.assertIn(b"Subject: hi", data)
+
+    def queued(self) -> list[Any]:
+        ids = job(self.store, lambda tx: queuelists.ids(tx, queuelists.Query()))
+        return job(self.store, queuelists.rows, ids)
+
+    def content(self, message_id: int) -> bytes:
+        return job(self.store, queuedb.read, message_id)
