@@ -83,10 +83,11 @@ def _optional_bool(text: str) -> bool | None:
     return None if text == "" else _bool(text)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """Columns of equal width, or that there is nothing."""
+def _table(titles: str, rows: Sequence[Sequence[str]]) -> bytes:
+    """Columns under titles, or that there is nothing."""
     if not rows:
         return b"(none)\n"
+    head = titles.split()
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -290,8 +291,8 @@ async def _queue_list(ctx: AdminContext, caller: Caller, filter: str, sort: str)
         )
         for row, _, _ in found
     ]
-    head = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT".split()
-    return Stream(_table(head, rows))
+    titles = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT"
+    return Stream(_table(titles, rows))
 
 
 async def _queue_retired_list(
@@ -313,8 +314,8 @@ async def _queue_retired_list(
         )
         for row in found
     ]
-    head = "ID QUEUED LAST RESULT TRIES SIZE ACCOUNT FROM TO LAST-RESULT".split()
-    return Stream(_table(head, rows))
+    titles = "ID QUEUED LAST RESULT TRIES SIZE ACCOUNT FROM TO LAST-RESULT"
+    return Stream(_table(titles, rows))
 
 
 async def _queue_retired_print(ctx: AdminContext, caller: Caller, number: str) -> Answer:
@@ -375,7 +376,7 @@ async def _hold_rules_list(ctx: AdminContext, caller: Caller) -> Answer:
         (str(r.id), r.account or "*", r.sender_domain or "*", r.recipient_domain or "*")
         for r in await queue.hold_rules(ctx, caller)
     ]
-    return Stream(_table(("ID", "ACCOUNT", "SENDER-DOMAIN", "RECIPIENT-DOMAIN"), rows))
+    return Stream(_table("ID ACCOUNT SENDER-DOMAIN RECIPIENT-DOMAIN", rows))
 
 
 async def _hold_rules_add(
