@@ -11,7 +11,7 @@ from moxtw.config.dynamic import Account, Route
 from moxtw.config.lookup import account_destinations, account_for_login
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as rows
-from moxtw.store import credentials, suppressions
+from moxtw.store import credentials
 from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchAccount
 
@@ -72,9 +72,7 @@ async def remove(ctx: AdminContext, caller: Caller, name: str) -> None:
     """Remove an account with its mail; what it has queued fails."""
     await ctx.change(lambda dynamic: edit.account_remove(dynamic, name))
     ctx.end_sessions(name)
-    if ctx.queue is not None:
-        await ctx.queue.remove_account(name)
-    await ctx.store.write(lambda tx: suppressions.drop_suppressions(tx, name))
+    await ctx.queue.remove_account(name)
     with contextlib.suppress(NoSuchAccount):  # it may have been in the configuration only
         await rows.remove(ctx.store, name)
     ctx.done(caller, "account removed", account=name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moxtw.admin.clock import Clock
     from moxtw.config.static import Static
     from moxtw.net.cid import ConnectionIds
+    from moxtw.queue.operations import QueueOperations
     from moxtw.store.db import Store
 
 log = Logger("admin")
@@ -93,7 +94,6 @@ async def _nothing() -> None:
 class AdminContext:
     """The running server, as operations see it.
 
-    queue: acts on queued messages (`moxtw.queue.api`).
     stop: ends the process, as after SIGTERM.
     end_sessions: ends what an account has open, and forgets what was cached of its logins.
     ensure_accounts: makes the rows of configured accounts that have none.
@@ -101,7 +101,7 @@ class AdminContext:
 
     config: Config
     store: Store
-    queue: Any
+    queue: QueueOperations
     clock: Clock
     ids: ConnectionIds
     stop: Callable[[], object] = field(default=lambda: None)

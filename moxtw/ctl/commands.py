@@ -7,47 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from moxtw.admin import accounts, aliases, domains, queue, system
-from moxtw.admin.context import AdminContext, Caller, user_error
+from moxtw.admin.context import AdminContext, Caller, not_found, user_error
 from moxtw.config.dynamic import Alias
 from moxtw.ctl.server import Answer, Command, Lines, Stream
 from moxtw.mail.address import pack_address
-from moxtw.store.queuerecord import Queued, Retired
+from moxtw.queue import api
 
 T = TypeVar("T")
-
-
-class FilterLine(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"
-):
-    """A filter of queued or retired messages, see `moxtw.admin.queue.Filter`."""
-
-    max: int = 0
-    ids: list[int] = msgspec.field(name="IDs", default_factory=list)
-    account: str = ""
-    sender: str = msgspec.field(name="From", default="")
-    recipient: str = msgspec.field(name="To", default="")
-    hold: bool | None = None
-    submitted: str = ""
-    next_attempt: str = ""
-    transport: str | None = None
-    last_activity: str = ""
-    success: bool | None = None
-
-
-class SortLine(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"
-):
-    """An order, see `moxtw.admin.queue.Sort`."""
-
-    field: str = ""
-    last_id: int = msgspec.field(name="LastID", default=0)
-    last: Any = None
-    asc: bool = False
 
 
 def _json(text: str, kind: type[T], what: str) -> T:
@@ -57,14 +28,8 @@ def _json(text: str, kind: type[T], what: str) -> T:
         raise user_error(f"{what}: {exc}") from exc
 
 
-def _filter(text: str) -> queue.Filter:
-    line = _json(text, FilterLine, "filter")
-    return queue.Filter(**msgspec.structs.asdict(line))
-
-
-def _sort(text: str) -> queue.Sort:
-    line = _json(text, SortLine, "sort")
-    return queue.Sort(line.field, line.last_id, line.last, line.asc)
+def _filter(text: str) -> api.Filter:
+    return _json(text, api.Filter, "filter")
 
 
 def _number(text: str, what: str) -> int:
@@ -96,10 +61,8 @@ def _table(titles: str, rows: Sequence[Sequence[str]]) -> bytes:
     ).encode()
 
 
-def _time(microseconds: int | None) -> str:
-    if microseconds is None:
-        return "-"
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _lines(texts: Sequence[str]) -> Stream:
@@ -269,27 +232,30 @@ async def _alias_remove_members(
 # The queue
 
 
-def _last_error(row: Queued | Retired) -> str:
-    return row.results[-1].error[:200].replace("\n", " ") if row.results else ""
+def _last_error(row: api.Msg | api.MsgRetired) -> str:
+    return row.Results[-1].Error[:200].replace("\n", " ") if row.Results else ""
+
+
+def _address(localpart: str, domain: str) -> str:
+    return pack_address(localpart, domain) if domain or localpart else "<>"
 
 
 async def _queue_list(ctx: AdminContext, caller: Caller, filter: str, sort: str) -> Answer:
-    found = await queue.queued(ctx, caller, _filter(filter), _sort(sort))
     rows = [
         (
-            str(row.id),
-            _time(row.queued),
-            _time(row.next_attempt),
-            "hold" if row.hold else "",
-            str(row.attempts),
-            str(row.size),
-            row.sender_account,
-            row.sender or "<>",
-            row.recipient,
-            row.transport,
+            str(row.ID),
+            _time(row.Queued),
+            _time(row.NextAttempt),
+            "hold" if row.Hold else "",
+            str(row.Attempts),
+            str(row.Size),
+            row.SenderAccount,
+            _address(row.SenderLocalpart, row.SenderDomainStr),
+            _address(row.RecipientLocalpart, row.RecipientDomainStr),
+            row.Transport,
             _last_error(row),
         )
-        for row, _, _ in found
+        for row in await queue.queued(ctx, caller, _filter(filter), _json(sort, api.Sort, "sort"))
     ]
     titles = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT"
     return Stream(_table(titles, rows))
@@ -298,31 +264,32 @@ async def _queue_list(ctx: AdminContext, caller: Caller, filter: str, sort: str)
 async def _queue_retired_list(
     ctx: AdminContext, caller: Caller, filter: str, sort: str
 ) -> Answer:
-    found = await queue.retired(ctx, caller, _filter(filter), _sort(sort))
+    wanted = _json(filter, api.RetiredFilter, "filter")
+    order = _json(sort, api.RetiredSort, "sort")
     rows = [
         (
-            str(row.id),
-            _time(row.queued),
-            _time(row.last_activity),
-            "ok" if row.success else "failed",
-            str(row.attempts),
-            str(row.size),
-            row.sender_account,
-            pack_address(row.sender_localpart, row.sender_domain) if row.sender_domain else "<>",
-            row.recipient_address,
+            str(row.ID),
+            _time(row.Queued),
+            _time(row.LastActivity),
+            "ok" if row.Success else "failed",
+            str(row.Attempts),
+            str(row.Size),
+            row.SenderAccount,
+            _address(row.SenderLocalpart, row.SenderDomainStr),
+            row.RecipientAddress,
             _last_error(row),
         )
-        for row in found
+        for row in await queue.retired(ctx, caller, wanted, order)
     ]
     titles = "ID QUEUED LAST RESULT TRIES SIZE ACCOUNT FROM TO LAST-RESULT"
     return Stream(_table(titles, rows))
 
 
 async def _queue_retired_print(ctx: AdminContext, caller: Caller, number: str) -> Answer:
-    wanted = queue.Filter(ids=(_number(number, "id"),))
-    found = await queue.retired(ctx, caller, wanted, queue.Sort())
+    wanted = api.RetiredFilter(IDs=[_number(number, "id")])
+    found = await queue.retired(ctx, caller, wanted, api.RetiredSort())
     if not found:
-        raise user_error(f"no retired message {number}")
+        raise not_found(f"no retired message {number}")
     data = msgspec.json.format(msgspec.json.encode(found[0]), indent=2)
     return Stream(data + b"\n")
 
@@ -373,7 +340,7 @@ def _count(number: int) -> Lines:
 
 async def _hold_rules_list(ctx: AdminContext, caller: Caller) -> Answer:
     rows = [
-        (str(r.id), r.account or "*", r.sender_domain or "*", r.recipient_domain or "*")
+        (str(r.ID), r.Account or "*", r.SenderDomainStr or "*", r.RecipientDomainStr or "*")
         for r in await queue.hold_rules(ctx, caller)
     ]
     return Stream(_table("ID ACCOUNT SENDER-DOMAIN RECIPIENT-DOMAIN", rows))
@@ -383,7 +350,7 @@ async def _hold_rules_add(
     ctx: AdminContext, caller: Caller, account: str, sender: str, recipient: str
 ) -> Answer:
     rule = await queue.hold_rule_add(ctx, caller, account, sender, recipient)
-    return Lines([str(rule.id)])
+    return Lines([str(rule.ID)])
 
 
 async def _hold_rules_remove(ctx: AdminContext, caller: Caller, number: str) -> Answer:

@@ -28,7 +28,7 @@ class FilterError(ValueError):
     """A filter or sort that cannot be understood; the message says why."""
 
 
-class Domain(msgspec.Struct):
+class Domain(msgspec.Struct, forbid_unknown_fields=True):
     """A domain name; Unicode is empty if it is the same as ASCII."""
 
     ASCII: str = ""
@@ -42,18 +42,18 @@ class IPDomain(msgspec.Struct):
     Domain: Domain
 
 
-class HoldRule(msgspec.Struct):
+class HoldRule(msgspec.Struct, forbid_unknown_fields=True):
     """Messages that match all fields given are put on hold when they are queued."""
 
-    ID: Int64
-    Account: str
-    SenderDomain: Domain
-    RecipientDomain: Domain
-    SenderDomainStr: str
-    RecipientDomainStr: str
+    ID: Int64 = 0
+    Account: str = ""
+    SenderDomain: Domain = msgspec.field(default_factory=Domain)
+    RecipientDomain: Domain = msgspec.field(default_factory=Domain)
+    SenderDomainStr: str = ""
+    RecipientDomainStr: str = ""
 
 
-class Filter(msgspec.Struct):
+class Filter(msgspec.Struct, forbid_unknown_fields=True):
     """Which queued messages. Empty fields do not matter; for From and To one is enough.
 
     Submitted and NextAttempt: "<" or ">", then "now" or a duration relative to now.
@@ -70,7 +70,7 @@ class Filter(msgspec.Struct):
     Transport: str | None = None
 
 
-class Sort(msgspec.Struct):
+class Sort(msgspec.Struct, forbid_unknown_fields=True):
     """By Field, "NextAttempt" or "Queued"; a list goes on after the message LastID, Last."""
 
     Field: str = ""
@@ -79,7 +79,7 @@ class Sort(msgspec.Struct):
     Asc: bool = False
 
 
-class RetiredFilter(msgspec.Struct):
+class RetiredFilter(msgspec.Struct, forbid_unknown_fields=True):
     """Which retired messages; see Filter."""
 
     Max: Int32 = 0
@@ -93,7 +93,7 @@ class RetiredFilter(msgspec.Struct):
     Success: bool | None = None
 
 
-class RetiredSort(msgspec.Struct):
+class RetiredSort(msgspec.Struct, forbid_unknown_fields=True):
     """By Field, "LastActivity" or "Queued"; see Sort."""
 
     Field: str = ""

@@ -1,4 +1,4 @@
-"""JSON types of the APIs: the named number types, and how types are described to readers.
+"""JSON types of the APIs: number types, and how types are described to readers.
 
 Types are described as lists of words read left to right: ``[]`` list of, ``{}`` map from
 string to, ``nullable`` may be null, then the name of a type.
@@ -14,23 +14,9 @@ from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, 
 
 import msgspec
 
-
-class _Named:
-    """Marks an annotated type with its name in the descriptions."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def _int(name: str, low: int, high: int) -> Any:
-    return Annotated[int, msgspec.Meta(ge=low, le=high), _Named(name)]
-
-
-Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1), _Named("int32")]
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1), _Named("int64")]
-UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1), _Named("uint16")]
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1, title="int32")]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1, title="int64")]
+UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1, title="uint16")]
 
 _SCALARS: Final[dict[Any, list[str]]] = {
     str: ["string"],
@@ -56,8 +42,8 @@ class Describer:
         if origin is Annotated:
             base, *extras = get_args(hint)
             for extra in extras:
-                if isinstance(extra, _Named):
-                    return [extra.name]
+                if isinstance(extra, msgspec.Meta) and extra.title:
+                    return [extra.title]
                 # Types of lower floors say it in the words of JSON schema.
                 if isinstance(extra, msgspec.Meta) and extra.title:
                     return [extra.title]

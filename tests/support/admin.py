@@ -11,30 +11,12 @@ from twisted.internet.task import Clock
 from moxtw.admin.context import AdminContext
 from moxtw.config.testing import DYNAMIC, STATIC, live_from
 from moxtw.net.cid import ConnectionIds
+from moxtw.queue.operations import QueueOperations
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts
 from moxtw.store.db import Store
-from moxtw.store.queuelists import Query
 
 START = 1_750_000_000
-
-
-class FakeQueue:
-    """Remembers what it was asked to give up."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any]] = []
-
-    async def fail(self, query: Query) -> int:
-        self.calls.append(("fail", query))
-        return 2
-
-    async def drop(self, query: Query) -> int:
-        self.calls.append(("drop", query))
-        return 3
-
-    async def remove_account(self, name: str) -> None:
-        self.calls.append(("remove_account", name))
 
 
 def make_admin_context(
@@ -66,7 +48,7 @@ def make_admin_context(
     ctx = AdminContext(
         config=config,
         store=store,
-        queue=FakeQueue(),
+        queue=QueueOperations(store, config),
         clock=clock,
         ids=ConnectionIds(b"k" * 24, 1000),
         end_sessions=ended.append,

@@ -211,7 +211,6 @@ class AccountTests(OperationsCase):
         self.do(accounts.remove(self.ctx, CALLER, "you"))
         self.assertIsNone(job(self.ctx.store, rows.find, "you"))
         self.assertNotIn("you", self.ctx.config.dynamic.accounts)
-        self.assertEqual(self.ctx.queue.calls, [("remove_account", "you")])
         self.assertEqual(self.ctx.ended, ["you"])  # type: ignore[attr-defined]
         self.do(accounts.add(self.ctx, CALLER, "you", "you@example.org"))
 

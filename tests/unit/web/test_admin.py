@@ -15,12 +15,11 @@ from moxtw.admin import adminpassword
 from moxtw.ratelimit import failed_auth_limiter
 from moxtw.store import accounts as rows
 from moxtw.store import queuedb
-from moxtw.store.queuelists import Moment
 from moxtw.store.queuerecord import NewQueued
 from moxtw.web.admin import admin_sessions, make_admin
 from moxtw.web.adminapi import registry
 from moxtw.web.visit import make_origin
-from tests.support.admin import START, make_admin_context
+from tests.support.admin import make_admin_context
 from tests.support.store import job, now
 
 DYNAMIC = """\
@@ -317,17 +316,18 @@ class AdminTests(AdminCase):
         paging = {"Field": "NextAttempt", "Asc": True, "LastID": first, "Last": times[0]}
         self.assertEqual([m["ID"] for m in self.call("QueueList", {}, paging)], [second])
         self.assertEqual(self.call("QueueTransportSet", {}, "no"), 2)
-        self.assertEqual(self.error("QueueTransportSet", {}, "nowhere"), "user:notFound")
         self.assertEqual(self.call("QueueRequireTLSSet", filter, None), 1)
         (message,) = self.call("QueueList", {"Transport": "no", "IDs": [second]}, {})
         self.assertIsNone(message["RequireTLS"])
         self.assertEqual(self.call("QueueList", {"Transport": ""}, {}), [])
-        self.assertEqual(self.call("QueueFail", {"From": "me@"}), 2)
-        self.assertEqual(self.call("QueueDrop", {"Submitted": "<-1h30m"}), 3)
-        (_, failed), (_, dropped) = self.ctx.queue.calls
-        self.assertEqual(failed.sender, "me@")
-        self.assertEqual(dropped.submitted, Moment(True, (START - 5400) * 10**6))
+        self.assertEqual(self.call("QueueDrop", {"Submitted": "<-1h30m"}), 0)
+        self.assertEqual(self.call("QueueDrop", {"To": "@c.example"}), 1)
+        self.assertEqual(self.call("QueueFail", {"From": "me@"}), 1)
+        self.assertEqual(self.call("QueueSize"), 0)
         self.assertEqual(self.call("RetiredList", {"Success": True}, {}), [])
+        retired = self.call("RetiredList", {"Success": False}, {"Asc": True})
+        self.assertEqual([m["ID"] for m in retired], [first, second])
+        self.assertEqual(retired[0]["RecipientAddress"], "a@c.example")
         for filter, sort in [
             ({"Submitted": "1h"}, {}),
             ({"Submitted": "<soon"}, {}),
@@ -336,7 +336,6 @@ class AdminTests(AdminCase):
             ({}, {"Field": "Size"}),
             ({}, {"LastID": 1, "Last": 5}),
             ({}, {"LastID": 1, "Last": "yesterday"}),
-            ({}, {"LastID": 1, "Last": "2025-01-01T00:00:00"}),
         ]:
             self.assertEqual(self.error("QueueList", filter, sort), "user:error", (filter, sort))
         self.assertEqual(self.error("QueueNextAttemptSet", {}, 2**31 - 1), "user:error")
