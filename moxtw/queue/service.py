@@ -338,6 +338,11 @@ class QueueService(Service):
     async def _try(self, begun: _Begun, sessions: Sessions) -> None:
         attempt = begun.attempt
         first = attempt.first
+        if first.attempts > first.attempts_allowed + 1:
+            # Attempts that a crash ended do not fail a message, but may be its doing.
+            raise DeliveryError(
+                Trouble.LOCAL, "too many attempts were interrupted", permanent=True
+            )
         sender = self._config.domains.get(first.sender_domain)
         if sender is not None and sender.disabled:
             raise DeliveryError(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 
 from moxtw.log import Logger
@@ -109,14 +109,14 @@ class Dialer:
             endpoint = make(self._reactor, ip, target.port, timeout=share, bindAddress=bind)
             try:
                 client: DeliveryClient = await endpoint.connect(factory)
+            except (CancelledError, ConnectingCancelledError) as exc:
+                raise DeliveryError(
+                    Trouble.CANCELED, f"{target.host}: delivery was stopped"
+                ) from exc
             except (ConnectError, OSError) as exc:
                 _log.debug("dial", host=target.host, ip=ip, port=target.port, err=exc)
                 errors.append(f"{ip}: {exc}")
                 continue
-            except CancelledError as exc:
-                raise DeliveryError(
-                    Trouble.CANCELED, f"{target.host}: delivery was stopped"
-                ) from exc
             client.remote_ip = ip
             return client
         raise DeliveryError(

@@ -593,6 +593,21 @@ class Stopping(Case):
         (left,) = self.queued()
         self.assertTrue(left.delivering)
 
+    def test_message_that_ends_every_attempt_is_given_up(self) -> None:
+        self.begin()
+        restarts = 0
+        while self.queued():
+            restarts += 1
+            stopped = self.service.stopService()
+            self.clock.advance(3)
+            self.successResultOf(stopped)
+            self.dialer.answers["mx1.example"] = Deferred()
+            self.service = self.make_service()
+        self.assertEqual(restarts, 9)
+        (retired,) = self.retired()
+        self.assertIn("interrupted", retired.results[-1].error)
+        self.assertEqual(len(self.inbox()), 1)
+
     def test_no_timers_are_left(self) -> None:
         self.add("x@dst.example", next_attempt=self.store.now() + 3_600_000_000)
         self.successResultOf(self.service.stopService())

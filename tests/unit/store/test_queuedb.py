@@ -229,7 +229,8 @@ class Schedule(Case):
                 "INSERT INTO queue (queued, sender_account, sender_localpart, sender_domain,"
                 " recipient_localpart, recipient_domain, next_attempt, source_id)"
                 f" WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < {count})"
-                f" SELECT i, 'mox', 'a', 'src', 'u' || i, 'd' || (i % {domains}), i, (SELECT min(id) FROM queue_sources)"
+                f" SELECT i, 'mox', 'a', 'src', 'u' || i, 'd' || (i % {domains}), i,"
+                " (SELECT min(id) FROM queue_sources)"
                 " FROM n"
             )
 
