@@ -338,6 +338,7 @@ class SMTPServer(ESMTP):
             # bytes within TLS do.
             self.handshakeCompleted()
         self.resetTimeout()
+        self.tracing = log.enabled(TRACE)
         if self._slow_transport is not None:
             self._slow_transport.dataReceived(data)
         else:

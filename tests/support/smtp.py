@@ -110,10 +110,19 @@ ZONES = {
 class World:
     """The services that connections share, and ways to look at what they did."""
 
-    def __init__(self, testcase: Any, *, dynamic: str = DYNAMIC, localserve: bool = False) -> None:
+    def __init__(
+        self,
+        testcase: Any,
+        *,
+        dynamic: str = DYNAMIC,
+        localserve: bool = False,
+        reactor: Any = None,
+    ) -> None:
+        """`reactor`: a real one in place of a Clock."""
         self.testcase = testcase
-        self.clock = Clock()
-        self.clock.rightNow = START
+        self.clock: Any = reactor or Clock()
+        if reactor is None:
+            self.clock.rightNow = START
         self.store = Store(
             testcase.mktemp(),
             self.clock,
