@@ -111,7 +111,7 @@ class Connection(IMAP4Server):
 
     def opened(self) -> None:
         """Prepare the transport: keep-alive, back-pressure, first time limit."""
-        _keep_alive(self.transport)
+        _socket_options(self.transport)
         self.transport.registerProducer(self, True)
         self.setTimeout(READ_UNAUTHENTICATED)
 
@@ -404,8 +404,8 @@ class Connection(IMAP4Server):
         abort()
 
 
-def _keep_alive(transport: Any) -> None:
-    """Have the kernel look after idle peers."""
+def _socket_options(transport: Any) -> None:
+    """Have the kernel look after idle peers, and send without delay."""
     while transport is not None and not isinstance(
         getattr(transport, "socket", None), socket.socket
     ):
@@ -416,3 +416,5 @@ def _keep_alive(transport: Any) -> None:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE)
+        # Answers leave in few large writes: the last must not wait for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

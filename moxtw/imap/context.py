@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from moxtw.imap.uidcache import UidCache
 from moxtw.ratelimit import Limiter
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class IMAPContext:
 
     `reactor` gives the time and timers. `connection_rate` and `open_connections` are shared by
     all IMAP listeners, `failed_auth` by all protocols. `stopping` says whether the server is
-    shutting down. `expunged` and the like are the store's matter.
+    shutting down. `uids` lets sessions share what they know of mailboxes.
     """
 
     reactor: Any
@@ -37,6 +38,7 @@ class IMAPContext:
     failed_auth: Limiter
     version: str
     stopping: Callable[[], bool] = lambda: False
+    uids: UidCache = field(default_factory=UidCache)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ numbers stay right: new messages, removals, changed flags.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from moxtw.imap import seqset, wire
@@ -89,17 +89,26 @@ def flags_line(keywords: Iterable[str]) -> bytes:
     return b"* FLAGS (%b)\r\n" % b" ".join(names)
 
 
-def fetch_line(session: Session, number: int, row: FlagRow) -> bytes:
-    """A FETCH response that tells of changed flags."""
-    uid, flags, keywords, modseq = row
+def fetch_lines(session: Session, numbers: Iterable[int], rows: Sequence[FlagRow]) -> bytes:
+    """FETCH responses that tell of changed flags, without those of messages not in view (0)."""
+    flag_list = wire.flag_list
+    pairs = zip(numbers, rows, strict=True)
     if session.condstore:
-        return b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n" % (
-            number,
-            uid,
-            wire.flag_list(flags, keywords),
-            modseq,
+        return b"".join(
+            [
+                b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n"
+                % (number, uid, flag_list(flags, keywords), modseq)
+                for number, (uid, flags, keywords, modseq) in pairs
+                if number
+            ]
         )
-    return b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, wire.flag_list(flags, keywords))
+    return b"".join(
+        [
+            b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, flag_list(flags, keywords))
+            for number, (uid, flags, keywords, _) in pairs
+            if number
+        ]
+    )
 
 
 def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> None:
@@ -119,32 +128,36 @@ def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> No
         view.uids = uids
         conn.send(b"* %d EXISTS\r\n" % len(uids))
         own = view.own
-        for number, row in enumerate(added, start=base):
-            if row.modseq not in own:
-                conn.send(fetch_line(session, number, row))
+        told = [(n, row) for n, row in enumerate(added, start=base) if row.modseq not in own]
+        conn.send(fetch_lines(session, [n for n, _ in told], [row for _, row in told]))
     if changes.uidnext > view.uidnext:
         view.uidnext = changes.uidnext
     if changes.vanished:
         expunge(conn, session, view, changes.vanished)
-    for row in changed[:first_new]:
-        if row.modseq not in view.own and (number := view.number(row.uid)):
-            conn.send(fetch_line(session, number, row))
+    rows = [row for row in changed[:first_new] if row.modseq not in view.own]
+    conn.send(fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
     if changes.modseq > view.modseq:
         view.modseq = changes.modseq
+    if added or changes.vanished:
+        view.uids = conn.app.uids.share(
+            view.mailbox_id, view.uidvalidity, view.modseq, view.uidnext, view.uids
+        )
     view.own = {modseq for modseq in view.own if modseq > view.modseq}
 
 
 def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:
     """Write that messages have gone, those that are in view, and take them out of it."""
-    known = sorted(uid for uid in set(uids) if view.number(uid))
-    if not known:
+    gone = sorted(set(uids))
+    pairs = [(n, uid) for n, uid in zip(view.numbers(gone), gone, strict=True) if n]
+    if not pairs:
         return
+    known = [uid for _, uid in pairs]
     if session.qresync:
         for piece in seqset.format_pieces(seqset.to_ranges(known)):
             conn.send(b"* VANISHED %b\r\n" % piece)
     else:
         # From high to low, so that each is the number at the time it is read.
         conn.send(
-            b"".join([b"* %d EXPUNGE\r\n" % view.number(uid) for uid in reversed(known)])
+            b"".join([b"* %d EXPUNGE\r\n" % number for number, _ in reversed(pairs)])
         )
     view.uids = seqset.without(view.uids, known)

@@ -63,6 +63,19 @@ class View:
         index = bisect_left(uids, uid)
         return index + 1 if index < len(uids) and uids[index] == uid else 0
 
+    def numbers(self, uids: Sequence[int]) -> Sequence[int]:
+        """The sequence numbers of ascending UIDs, 0 for those that are not in view."""
+        own = self.uids
+        if not uids:
+            return []
+        if len(uids) < 100:
+            return [self.number(uid) for uid in uids]
+        first, last = self.number(uids[0]), self.number(uids[-1])
+        if first and last - first == len(uids) - 1 and own[first - 1 : last].tolist() == uids:
+            return range(first, last + 1)
+        places = dict(zip(own, range(1, len(own) + 1), strict=True))
+        return [places.get(uid, 0) for uid in uids]
+
     def slices(self, numbers: MessageSet) -> list[tuple[int, int]]:
         """Where the messages of a set lie in `uids`, as pairs (start, stop) without empty ones.
 

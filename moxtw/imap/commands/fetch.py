@@ -226,7 +226,7 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
     uids, numbers = _numbered(view, slices)
     if args.changed_since is not None:
         uids = await _changed(conn, view, args, uids)
-        numbers = [view.number(uid) for uid in uids]
+        numbers = list(view.numbers(uids))
     job = _Job(session, view, items)
     unseen: list[int] = []
     expunged = False

@@ -107,7 +107,7 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
         _answer(conn, session, view, args, result.changed, result.unchanged)
         await conn.drain()
     if failed:
-        modified = failed if args.numbers.uid else [view.number(uid) for uid in failed]
+        modified = failed if args.numbers.uid else list(view.numbers(failed))
         return b"[MODIFIED %b] some messages have changed meanwhile" % seqset.format_numbers(
             modified
         )
@@ -149,22 +149,22 @@ def _answer(
     unchanged: list[FlagRow],
 ) -> None:
     """FETCH responses with the new flags; for SILENT only the modseq (RFC 7162 3.1.3)."""
+    rows = changed
+    if unchanged and not args.silent:
+        rows = sorted(changed + unchanged)
+    numbers = view.numbers([row.uid for row in rows])
     if args.silent:
         if session.condstore:
             conn.send(
                 b"".join(
                     [
-                        b"* %d FETCH (UID %d MODSEQ (%d))\r\n"
-                        % (view.number(row.uid), row.uid, row.modseq)
-                        for row in changed
+                        b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (number, row.uid, row.modseq)
+                        for number, row in zip(numbers, changed, strict=True)
                     ]
                 )
             )
         return
-    rows = sorted(changed + unchanged) if unchanged else changed
-    conn.send(
-        b"".join([notices.fetch_line(session, view.number(row.uid), row) for row in rows])
-    )
+    conn.send(notices.fetch_lines(session, numbers, rows))
 
 
 COMMANDS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -82,10 +83,14 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
             view.saved = []
         raise
     # Rows of the store that this client has not been told of yet, or no longer, don't count.
-    found = [uid for uid in uids if view.number(uid)]
+    numbers = view.numbers(uids)
+    found = [uid for uid, number in zip(uids, numbers, strict=True) if number]
     if options is None and not session.rev2:
-        numbers = found if args.uid else [view.number(uid) for uid in found]
-        _plain(conn, numbers, max(modseqs.values(), default=0))
+        _plain(
+            conn,
+            found if args.uid else [number for number in numbers if number],
+            max(modseqs.values(), default=0),
+        )
         return b"SEARCH done"
     if options is None:
         options = frozenset([b"ALL"])
@@ -138,8 +143,8 @@ def _extended(
         if options == {b"SAVE"}:
             return
 
-    def numbered(uids: list[int]) -> list[int]:
-        return uids if args.uid else [view.number(uid) for uid in uids]
+    def numbered(uids: list[int]) -> Sequence[int]:
+        return uids if args.uid else view.numbers(uids)
 
     parts = [b'* ESEARCH (TAG "%b")' % tag]
     if args.uid:

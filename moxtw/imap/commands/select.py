@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakValueDictionary
 
 from moxtw.imap import notices, seqset, wire
 from moxtw.imap.commands.basic import enable_condstore
@@ -24,9 +23,6 @@ from moxtw.store.model import FlagRow, Mailbox
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session
-
-# UIDs of mailboxes at a modseq, while a session has them in view: sessions share them.
-_shared: WeakValueDictionary[tuple[str, int, int], array[int]] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,6 @@ async def select(conn: IMAPServer, args: Select, readonly: bool) -> bytes:
     name = valid_name(args.name)
     if args.condstore:
         enable_condstore(conn)
-    store = conn.app.store
     # Held back from now on, before anything is read: what this view will show is kept.
     handle = session.handle
     if handle is not None:
@@ -150,11 +145,7 @@ async def select(conn: IMAPServer, args: Select, readonly: bool) -> bytes:
         mailbox = mailboxes.find(tx, session.account_id, name)
         if mailbox is None:
             return None
-        key = (store.data_dir, mailbox.id, mailbox.modseq)
-        uids = _shared.get(key)
-        if uids is None:
-            uids = messages.view(tx, mailbox.id)[1]
-            _shared[key] = uids
+        uids = conn.app.uids.load(tx, mailbox)
         first = messages.first_unseen(tx, mailbox.id) if mailbox.unseen else None
         changed: list[FlagRow] = []
         vanished: list[int] = []
@@ -165,7 +156,7 @@ async def select(conn: IMAPServer, args: Select, readonly: bool) -> bytes:
         return Selected(mailbox, uids, first, changed, vanished)
 
     try:
-        found = await store.read(job)
+        found = await conn.app.store.read(job)
     except NoSuchMailbox:
         found = None
     if found is None:
@@ -233,9 +224,8 @@ def _resync(
         pieces = seqset.format_pieces(seqset.to_ranges(vanished))
     for piece in pieces:
         conn.send(b"* VANISHED (EARLIER) %b\r\n" % piece)
-    for row in found.changed:
-        if seqset.contains(known, row.uid) and (number := view.number(row.uid)):
-            conn.send(notices.fetch_line(session, number, row))
+    rows = [row for row in found.changed if seqset.contains(known, row.uid)]
+    conn.send(notices.fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
 
 
 def _should_know(view: View, resync: Resync, vanished: list[int]) -> bool:
