@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
+from sqlalchemy.sql import visitors
 
 from moxtw.mail.header import parse_headers
 from moxtw.mail.words import decode_words
@@ -265,9 +266,12 @@ def _within(uids: Iterable[int], ranges: Sequence[tuple[int, int]]) -> set[int]:
 
 
 def _query(tx: Tx, mailbox_id: int, condition: Any, uid_below: int) -> set[int]:
+    source: Any = messages
+    if any(getattr(each, "table", None) is contents for each in visitors.iterate(condition)):
+        source = messages.outerjoin(contents, contents.c.id == messages.c.content_id)
     statement = Statement(
         sa.select(messages.c.uid)
-        .select_from(messages.outerjoin(contents, contents.c.id == messages.c.content_id))
+        .select_from(source)
         .where(
             messages.c.mailbox_id == mailbox_id,
             messages.c.expunged == 0,
