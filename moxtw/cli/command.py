@@ -40,10 +40,11 @@ class Command:
 
     words: its name ("queue list"); params: the rest of its usage line; run: "module:function"
     below moxtw.cli; doc: what it does, in paragraphs, the first sentence for lists; args: how
-    many arguments it takes at least and at most (None: any number).
+    many arguments it takes at least and at most (None: any number); logs: whether it sees to
+    its log itself.
     """
 
-    __slots__ = ("doc", "flags", "most", "params", "run", "words", "least")
+    __slots__ = ("doc", "flags", "least", "logs", "most", "params", "run", "words")
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class Command:
         doc: str,
         args: tuple[int, int | None] = (0, 0),
         flags: tuple[Flag, ...] = (),
+        *,
+        logs: bool = False,
     ) -> None:
         self.words = tuple(words.split())
         self.params = params
@@ -60,6 +63,7 @@ class Command:
         self.doc = doc
         self.least, self.most = args
         self.flags = flags
+        self.logs = logs
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from moxtw.cli.command import Command, CommandError
 from moxtw.cli.flags import Value
+from moxtw.cli.output import clean
 
 if TYPE_CHECKING:
     from moxtw.config.dynamic import Dynamic
@@ -72,6 +73,11 @@ class Invocation:
     def write(self, text: str) -> None:
         """Write text that has its line ends."""
         self.stdout.write(text)
+
+    def write_lines(self, text: str) -> None:
+        """Write lines of the server, which may hold what strangers sent."""
+        for line in text.splitlines():
+            self.print(clean(line.replace("\t", "  ")))
 
     def warn(self, text: str) -> None:
         """Write a line to standard error."""

@@ -137,6 +137,8 @@ def _call(command: Command, invocation: Invocation) -> int:
         import_module(f"moxtw.cli.{module}"), function
     )
     try:
+        if invocation.loglevel and not command.logs:
+            _begin_logging(invocation)
         code = handler(invocation)
         invocation.stdout.flush()
     except (BrokenPipeError, UsageError, HelpWanted):
@@ -148,6 +150,15 @@ def _call(command: Command, invocation: Invocation) -> int:
         invocation.stderr.write(f"moxtw: {exc}\n")
         return 1
     return code or 0
+
+
+def _begin_logging(invocation: Invocation) -> None:
+    from moxtw.cli import logs
+
+    try:
+        logs.begin(invocation.loglevel, invocation.stderr)
+    except ValueError as exc:
+        raise UsageError(f"flag -loglevel: {exc}") from exc
 
 
 # Errors that are no faults of the program, by module, so that only what a command has imported

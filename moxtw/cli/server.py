@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,16 +233,39 @@ def set_account_password(invocation: Invocation) -> None:
 # -- The running server -----------------------------------------------------------------------
 
 
+STOP_SECONDS = 20
+"""How long a server may take to stop before we say that it still does."""
+
+
 def stop(invocation: Invocation) -> None:
     """``moxtw stop``."""
-    with invocation.control() as control:
-        control.send("stop")
-        # The server ends with the connection; an error comes as a line before.
-        line = control.read_line()
-        if line != "ok":
-            raise CommandError(line)
+    with invocation.control() as control, ended(control.peer_pid) as wait:
+        control.command("stop")
         control.read_eof()
+        if not wait(STOP_SECONDS):
+            raise CommandError("the server was told to stop, and has not ended yet")
     invocation.print("Server stopped.")
+
+
+@contextlib.contextmanager
+def ended(pid: int) -> Iterator[Callable[[float], bool]]:
+    """Gives a function that waits some seconds for a process to end, and says whether it did.
+
+    A process that cannot be watched (0, ourselves) counts as ended.
+    """
+    fd = -1
+    if pid > 0 and pid != os.getpid():
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(pid)
+
+    def wait(seconds: float) -> bool:
+        return fd < 0 or bool(select.select([fd], [], [], seconds)[0])
+
+    try:
+        yield wait
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def loglevels(invocation: Invocation) -> None:
@@ -247,10 +273,13 @@ def loglevels(invocation: Invocation) -> None:
     with invocation.control() as control:
         if not invocation.args:
             control.command("loglevels")
-            invocation.write(control.read_text())
+            invocation.write_lines(control.read_text())
             return
         level = invocation.args[0]
         package = invocation.args[1] if len(invocation.args) > 1 else ""
         control.command("setloglevels", package, level)
-    which = f"package {package}" if package else "all packages without a level of their own"
+    if not level:
+        invocation.print(f"Package {package} has the default log level now.")
+        return
+    which = f"package {package}" if package else "packages without a level of their own"
     invocation.print(f"Log level of {which} is {level} now, until the server starts again.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from moxtw.cli.command import BOOL, TEXT, Command, Flag
+from moxtw.cli.table_config import CONFIG_COMMANDS
+from moxtw.cli.table_queue import QUEUE_COMMANDS
 
 _ALL = (
     Command(
@@ -20,6 +22,7 @@ it to use.
 SIGINT and SIGTERM, and "moxtw stop", stop it: no connections are accepted any more, those that
 are open may finish what they do within 3 seconds. The exit code is the number of the signal,
 0 after "moxtw stop", 1 if the server could not start.""",
+        logs=True,
     ),
     Command(
         "localserve",
@@ -40,6 +43,7 @@ that command, and with prefix queue it is accepted and fails from the queue.""",
             Flag("ip", TEXT, "Serve on this address instead of 127.0.0.1 and ::1."),
             Flag("initonly", BOOL, "Make the folder, and do not serve."),
         ),
+        logs=True,
     ),
     Command(
         "stop",
@@ -85,44 +89,8 @@ Levels: error, warn, info, debug, trace, traceauth, tracedata. trace shows what 
 received, without passwords and messages; traceauth shows passwords, tracedata messages too.""",
         (0, 2),
     ),
-    Command(
-        "config test",
-        "",
-        "config:test",
-        """Check mox.conf and domains.conf.
-
-Both files are read, with the keys and certificates that they name. Prints "config OK", or all
-errors with the lines that they are in.""",
-    ),
-    Command(
-        "config describe-static",
-        ">mox.conf",
-        "config:describe_static",
-        "Print an annotated mox.conf, with every field.",
-    ),
-    Command(
-        "config describe-domains",
-        ">domains.conf",
-        "config:describe_domains",
-        "Print an annotated domains.conf, with every field.",
-    ),
-    Command(
-        "config example",
-        "[name]",
-        "config:example",
-        "Print an example of a part of the configuration, or the list of examples.",
-        (0, 1),
-    ),
-    Command(
-        "config printservice",
-        ">moxtw.service",
-        "config:printservice",
-        """Print a unit file for systemd.
-
-The unit starts this program with the configuration file that is in use (-config, MOXCONF). It
-starts as root, to open its ports, and becomes the User of mox.conf; it can write to the folder
-of the configuration and to the data directory only.""",
-    ),
+    *QUEUE_COMMANDS,
+    *CONFIG_COMMANDS,
     Command(
         "example",
         "[name]",

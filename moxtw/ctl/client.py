@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Iterator
 from typing import IO
 
@@ -42,6 +43,15 @@ class ControlClient:
         if greeting != GREETING:
             self.close()
             raise ControlError(f"the server greets with {greeting!r} instead of {GREETING!r}")
+
+    @property
+    def peer_pid(self) -> int:
+        """The process that serves the socket, 0 if that is not known."""
+        option = getattr(socket, "SO_PEERCRED", None)
+        if option is None:
+            return 0
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, option, 12)
+        return int.from_bytes(credentials[:4], sys.byteorder)
 
     def __enter__(self) -> ControlClient:
         return self

@@ -1,0 +1,215 @@
+"""Commands on the configuration."""
+
+from __future__ import annotations
+
+from moxtw.cli.command import BOOL, BOOL_VALUE, Command, Flag
+
+CONFIG_COMMANDS = (
+    Command(
+        "config test",
+        "",
+        "config:test",
+        """Check mox.conf and domains.conf.
+
+Both files are read, with the keys and certificates that they name. Prints "config OK", or all
+errors with the lines that they are in.""",
+    ),
+    Command(
+        "config account list",
+        "",
+        "admin:account_list",
+        "List all accounts. The server must be running.",
+    ),
+    Command(
+        "config account addresses",
+        "account",
+        "admin:account_addresses",
+        "List the addresses of an account. @domain stands for all of a domain.",
+        (1, 1),
+    ),
+    Command(
+        "config account add",
+        "account address",
+        "admin:account_add",
+        """Add an account with an address.
+
+The domain of the address must be configured. Set a password with "moxtw setaccountpassword",
+to be able to log in.""",
+        (2, 2),
+    ),
+    Command(
+        "config account rm",
+        "account",
+        "admin:account_remove",
+        """Remove an account, with all its mail.
+
+Its messages in the queue fail, its addresses leave aliases, and its sessions end.""",
+        (1, 1),
+    ),
+    Command(
+        "config account disable",
+        "account message",
+        "admin:account_disable",
+        """Refuse logins to an account.
+
+The message is shown to who tries to log in. Sessions of the account end; mail for it still
+arrives.""",
+        (2, 2),
+    ),
+    Command(
+        "config account enable",
+        "account",
+        "admin:account_enable",
+        "Allow logins to an account again.",
+        (1, 1),
+    ),
+    Command(
+        "config address add",
+        "address account",
+        "admin:address_add",
+        """Add an address to an account.
+
+"@domain" adds all addresses of a domain that no account has.""",
+        (2, 2),
+    ),
+    Command(
+        "config address rm",
+        "address",
+        "admin:address_remove",
+        """Remove an address from its account.
+
+It leaves aliases too. The last address of an account can be removed: it gets no mail then.""",
+        (1, 1),
+    ),
+    Command(
+        "config address account",
+        "address",
+        "admin:address_account",
+        "Print the account that an address belongs to.",
+        (1, 1),
+    ),
+    Command(
+        "config domain add",
+        "[-disabled] domain account [localpart]",
+        "admin:domain_add",
+        """Add a domain.
+
+The account gets the reports of others about the domain. With a localpart the account is a new
+one, and has that address. Keys for DKIM are made.""",
+        (2, 3),
+        (
+            Flag(
+                "disabled",
+                BOOL,
+                "Take no mail for the domain and send none from it, and get no certificates for "
+                "it yet.",
+            ),
+        ),
+    ),
+    Command(
+        "config domain rm",
+        "domain",
+        "admin:domain_remove",
+        """Remove a domain, and its aliases.
+
+It must have no addresses any more. Its DKIM keys are moved to dkim/old.""",
+        (1, 1),
+    ),
+    Command(
+        "config domain disable",
+        "domain",
+        "admin:domain_disable",
+        "Disable a domain: no mail is taken for it or sent from it, certificates are not renewed.",
+        (1, 1),
+    ),
+    Command(
+        "config domain enable",
+        "domain",
+        "admin:domain_enable",
+        "Enable a domain that was disabled.",
+        (1, 1),
+    ),
+    Command(
+        "config alias list",
+        "domain",
+        "admin:alias_list",
+        "List the aliases of a domain.",
+        (1, 1),
+    ),
+    Command(
+        "config alias print",
+        "alias",
+        "admin:alias_print",
+        "Print the settings and members of an alias.",
+        (1, 1),
+    ),
+    Command(
+        "config alias add",
+        "alias@domain member@domain …",
+        "admin:alias_add",
+        "Add an alias, with members. Mail to it goes to all of them.",
+        (2, None),
+    ),
+    Command(
+        "config alias update",
+        "alias@domain [-postpublic=bool] [-listmembers=bool] [-allowmsgfrom=bool]",
+        "admin:alias_update",
+        "Change the settings of an alias. What is not given stays as it is.",
+        (1, 1),
+        (
+            Flag("postpublic", BOOL_VALUE, "Anybody may send to the alias, not only members."),
+            Flag("listmembers", BOOL_VALUE, "Members can see who the members are."),
+            Flag("allowmsgfrom", BOOL_VALUE, "Members may send with the alias in From."),
+        ),
+    ),
+    Command(
+        "config alias rm",
+        "alias@domain",
+        "admin:alias_remove",
+        "Remove an alias.",
+        (1, 1),
+    ),
+    Command(
+        "config alias addaddr",
+        "alias@domain member@domain …",
+        "admin:alias_add_members",
+        "Add members to an alias.",
+        (2, None),
+    ),
+    Command(
+        "config alias rmaddr",
+        "alias@domain member@domain …",
+        "admin:alias_remove_members",
+        "Remove members from an alias.",
+        (2, None),
+    ),
+    Command(
+        "config describe-static",
+        ">mox.conf",
+        "config:describe_static",
+        "Print an annotated mox.conf, with every field.",
+    ),
+    Command(
+        "config describe-domains",
+        ">domains.conf",
+        "config:describe_domains",
+        "Print an annotated domains.conf, with every field.",
+    ),
+    Command(
+        "config example",
+        "[name]",
+        "config:example",
+        "Print an example of a part of the configuration, or the list of examples.",
+        (0, 1),
+    ),
+    Command(
+        "config printservice",
+        ">moxtw.service",
+        "config:printservice",
+        """Print a unit file for systemd.
+
+The unit starts this program with the configuration file that is in use (-config, MOXCONF). It
+starts as root, to open its ports, and becomes the User of mox.conf; it can write to the folder
+of the configuration and to the data directory only.""",
+    ),
+)
