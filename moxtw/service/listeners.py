@@ -64,6 +64,7 @@ class Parts:
     stopping: bool = field(default=False)
 
     def __post_init__(self) -> None:
+        self._queue_stopped: Deferred[Any] = succeed(None)
         store, config = self.store, self.config
         ca = self.static.tls.ca
         roots = Roots(
@@ -132,12 +133,13 @@ class Parts:
         self.queue.startService()
 
     async def stop_sending(self) -> None:
-        """Begin no new deliveries; those under way come to an end."""
+        """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
-        await maybeDeferred(self.queue.stopService)
+        self._queue_stopped = maybeDeferred(self.queue.stopService)
 
     async def stop(self) -> None:
         """Stop what works in the background."""
+        await self._queue_stopped
 
 
 class Endpoint:
