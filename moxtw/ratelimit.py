@@ -52,6 +52,7 @@ class Limiter:
     def __init__(self, windows: Iterable[Window], exempt: Sequence[str] = ()) -> None:
         self._windows = tuple(windows)
         self._exempt = tuple(ipaddress.ip_network(net) for net in exempt)
+        self._exempt_ips: dict[str, bool] = {}
         self._numbers = [0] * len(self._windows)
         # Per window, per class: counters by masked address.
         self._counts: list[tuple[dict[str, int], dict[str, int], dict[str, int]]] = [
@@ -62,10 +63,16 @@ class Limiter:
         """Whether `ip` is in a network that is never limited."""
         if not self._exempt:
             return False
-        address = ipaddress.ip_address(ip.partition("%")[0])
-        return any(
-            address in net for net in self._exempt if net.version == address.version
-        )
+        known = self._exempt_ips.get(ip)
+        if known is None:
+            address = ipaddress.ip_address(ip.partition("%")[0])
+            known = any(
+                address in net for net in self._exempt if net.version == address.version
+            )
+            if len(self._exempt_ips) >= 4096:
+                self._exempt_ips.clear()
+            self._exempt_ips[ip] = known
+        return known
 
     def can_add(self, ip: str, now: float, n: int = 1) -> bool:
         """Whether `n` more events of `ip` at `now` (seconds since the epoch) would fit."""

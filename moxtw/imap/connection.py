@@ -25,6 +25,7 @@ from zope.interface import implementer
 from moxtw.imap.errors import Close
 from moxtw.imap.lexer import HIGH_WATER, MAX_LINE, Lexer, LineTooLong
 from moxtw.log import TRACE, TRACEDATA, Logger
+from moxtw.net.prompt import write_now
 
 # Seconds. A write may stall longer once the client has authenticated.
 READ_UNAUTHENTICATED: Final = 30
@@ -326,7 +327,7 @@ class Connection(IMAP4Server):
         data = out[0] if len(out) == 1 else b"".join(out)
         if self.log.enabled(TRACE):
             self.log.trace("S: ", data, level)
-        self.transport.write(data)
+        write_now(self.transport, data)
 
     async def drain(self, level: int = TRACEDATA) -> None:
         """Hand what was sent to the transport, and wait while it holds too much.

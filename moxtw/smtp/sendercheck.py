@@ -41,6 +41,8 @@ class SenderDomains:
         self._lenient = lenient
         # Domain in ASCII: until when, and whether it takes mail.
         self._known: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        # The same for names in HELO: whether they have an address.
+        self._hosts: OrderedDict[str, tuple[float, bool]] = OrderedDict()
 
     def check(self, domain: Domain) -> Awaitable[None] | None:
         """None when the domain is known to take mail, else what to wait for.
@@ -64,11 +66,7 @@ class SenderDomains:
             raise SMTPError(
                 451, "4.4.0", "cannot verify mx records for mailfrom domain"
             ) from None
-        self._known.pop(domain.ascii, None)
-        if len(self._known) >= MAX_CACHED:
-            self._known.popitem(last=False)
-        lifetime = GOOD_SECONDS if good else BAD_SECONDS
-        self._known[domain.ascii] = (self._clock.seconds() + lifetime, good)
+        self._remember(self._known, domain, good)
         if not good:
             raise _refusal()
 
@@ -96,13 +94,31 @@ class SenderDomains:
         except NotFound:
             return False
 
+    def known_address(self, domain: Domain) -> bool | None:
+        """What `has_address` has found a while ago, None if nothing."""
+        known = self._hosts.get(domain.ascii)
+        if known is not None and known[0] > self._clock.seconds():
+            return known[1]
+        return None
+
     async def has_address(self, domain: Domain) -> bool:
         """Whether the name has an address; yes too when that cannot be found out now."""
         try:
-            return await self._has_address(domain.ascii + ".") or self._lenient
+            good = await self._has_address(domain.ascii + ".") or self._lenient
         except TemporaryError as exc:
             log.info("temporary error for address of name", domain=domain.ascii, err=exc)
             return True
+        self._remember(self._hosts, domain, good)
+        return good
+
+    def _remember(
+        self, memory: OrderedDict[str, tuple[float, bool]], domain: Domain, good: bool
+    ) -> None:
+        memory.pop(domain.ascii, None)
+        if len(memory) >= MAX_CACHED:
+            memory.popitem(last=False)
+        lifetime = GOOD_SECONDS if good else BAD_SECONDS
+        memory[domain.ascii] = (self._clock.seconds() + lifetime, good)
 
 
 def _refusal() -> SMTPError:

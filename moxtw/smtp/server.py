@@ -28,6 +28,7 @@ from zope.interface import implementer
 from moxtw import metrics
 from moxtw.log import TRACE, TRACEAUTH, TRACEDATA, Logger
 from moxtw.mail.address import IPDomain
+from moxtw.net.prompt import write_now
 from moxtw.net.slow import SlowTransport
 from moxtw.net.tlsinfo import TLSInfo, tls_connection, tls_info
 from moxtw.smtp import auth, data, grammar, transaction
@@ -616,7 +617,7 @@ class SMTPServer(ESMTP):
             if self._slow_transport is not None:
                 self._slow_transport.write(raw)
             else:
-                self.transport.write(raw)
+                write_now(self.transport, raw)
 
     # -- Commands ------------------------------------------------------------------
 
@@ -650,7 +651,11 @@ class SMTPServer(ESMTP):
         if not self.submission or self.settings.pedantic:
             hello = grammar.ehlo(rest)
         if not esmtp and not self.submission and hello.domain is not None:
-            return self._checked_helo(hello)
+            known = self.services.senders.known_address(hello.domain)
+            if known is None:
+                return self._checked_helo(hello)
+            if not known:
+                raise _no_such_helo()
         self._accept_hello(hello, esmtp)
         return None
 
@@ -658,7 +663,7 @@ class SMTPServer(ESMTP):
         """HELO is for programs of old; those that make up a name are mostly sending junk."""
         assert hello.domain is not None
         if not await self.services.senders.has_address(hello.domain):
-            raise SMTPError(550, "5.5.0", "your helo domain has no ip address")
+            raise _no_such_helo()
         self._accept_hello(hello, False)
 
     def _accept_hello(self, hello: IPDomain, esmtp: bool) -> None:
@@ -810,3 +815,7 @@ def _host(address: Any) -> str:
     """The IP address of a transport's end, without scope; empty for others than IP."""
     host: str = getattr(address, "host", "") or ""
     return host.partition("%")[0].removeprefix("::ffff:") if "." in host else host.partition("%")[0]
+
+
+def _no_such_helo() -> SMTPError:
+    return SMTPError(550, "5.5.0", "your helo domain has no ip address")
