@@ -39,10 +39,6 @@ logger = log.Logger("service")
 STOP_SECONDS: Final = 3
 """How long connections may take to end when the server stops."""
 
-# The interpreter's default of 5 ms lets a busy reactor keep the writer waiting at each of its
-# statements; shorter turns cost little and let batches through.
-_SWITCH_SECONDS: Final = 0.0005
-
 
 class Server(MultiService):
     """A whole server.
@@ -158,7 +154,6 @@ class Server(MultiService):
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Give up root, open the store, then serve."""
-        sys.setswitchinterval(_SWITCH_SECONDS)
         if not self._endpoints:
             self.privilegedStartService()
         if self._user is not None and not self.localserve:

@@ -18,10 +18,13 @@ from typing import IO, TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
-from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
+from twisted.python.failure import Failure
 
 from moxtw.log import Logger
+from moxtw.mail.mime import parse_message
 from moxtw.mail.parsed import PARSE_VERSION, ParsedMessage, analyse
+from moxtw.mail.text import search_text
 from moxtw.store.db import Statement, Store, Tx
 from moxtw.store.errors import DiskFull, NoContent, StoreError
 from moxtw.store.schema import content_data, content_text, contents, messages
@@ -32,10 +35,12 @@ if TYPE_CHECKING:
 _log = Logger("store")
 
 SMALL: Final = 64 * 1024
+# Longer text is not written a second time, for searches; they decode it from the content.
+KEPT_TEXT: Final = 64 * 1024
 # What a spool gathers before it gives the bytes to a thread to write.
-_WRITE_SIZE: Final = 256 * 1024
-# Above this, parsing happens in a thread, one message at a time.
-_PARSE_INLINE: Final = 256 * 1024
+_WRITE_SIZE: Final = 512 * 1024
+# Above this, only one message is parsed at a time.
+_PARSE_TOGETHER: Final = 4 * 1024 * 1024
 # Leftover temporary files and content files without a row are removed at this age (seconds).
 _TMP_AGE: Final = 7 * 86400
 _ORPHAN_AGE: Final = 3600
@@ -101,7 +106,8 @@ def _disk_error(exc: OSError) -> BaseException:
 class Spool:
     """The receiving end for the bytes of one message.
 
-    Up to `SMALL` bytes stay in memory; beyond, they go to a file, written in a thread.
+    Up to `_WRITE_SIZE` bytes gather in memory, then they go to a file, written in a thread,
+    one piece at a time.
     """
 
     def __init__(self, parent: Contents) -> None:
@@ -113,7 +119,8 @@ class Spool:
         self._name = ""
         self._path = ""
         self._hash = hashlib.sha256()
-        self._writing: Deferred[None] | None = None
+        self._busy = False
+        self._waiters: list[Deferred[None]] = []
         self._error: BaseException | None = None
         self._dropped = False
 
@@ -123,83 +130,105 @@ class Spool:
         It fails with DiskFull when the disk is full, and with OSError for other faults.
         """
         if self._error is not None:
-            from twisted.internet.defer import fail
-
             return fail(self._error)
         self._chunks.append(data)
         self._pending += len(data)
         self.size += len(data)
-        if self._pending < (_WRITE_SIZE if self._file is not None else SMALL + 1):
-            return None
-        return self._flush()
+        return None if self._pending < _WRITE_SIZE else self._flush()
 
     def _flush(self) -> Deferred[None]:
+        """Fires when all bytes so far are in the file."""
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append(waiter)
+        if not self._busy:
+            self._next_piece()
+        return waiter
+
+    def _next_piece(self) -> None:
         chunks, self._chunks, self._pending = self._chunks, [], 0
+        waiters, self._waiters = self._waiters, []
+        self._busy = True
+        self._contents.store.disk(lambda: self._write_out(chunks)).addBoth(
+            self._piece_done, waiters
+        )
 
-        def work() -> None:
-            if self._file is None:
-                self._name, self._path = self._contents.new_file()
-                self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115
-            for chunk in chunks:
-                self._hash.update(chunk)
-                view = memoryview(chunk)
-                while view:
-                    view = view[self._file.write(view) :]
+    def _write_out(self, chunks: list[bytes]) -> None:
+        """Append to the file; runs in a thread."""
+        if self._file is None:
+            self._name, self._path = self._contents.new_file()
+            self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115
+        for chunk in chunks:
+            self._hash.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
 
-        def after(previous: None) -> Deferred[None]:
-            return self._contents.store.run(work)
-
-        done: Deferred[None] = Deferred()
-        self._writing = self._writing.addCallback(after) if self._writing else after(None)
-
-        def ended(result: object) -> None:
-            from twisted.python.failure import Failure
-
-            self._writing = None
-            if isinstance(result, Failure):
-                error = result.value
-                self._error = _disk_error(error) if isinstance(error, OSError) else error
-                self._cleanup()
-                done.errback(self._error)
-            else:
-                if self._dropped:
-                    self._cleanup()
-                done.callback(None)
-
-        self._writing.addBoth(ended)
-        return done
+    def _piece_done(self, result: object, waiters: list[Deferred[None]]) -> None:
+        self._busy = False
+        if isinstance(result, Failure):
+            error = result.value
+            self._error = _disk_error(error) if isinstance(error, OSError) else error
+            self._cleanup()
+            waiters += self._waiters
+            self._waiters = []
+            for waiter in waiters:
+                waiter.errback(self._error)
+            return
+        if self._dropped:
+            self._cleanup()
+        elif self._waiters:
+            self._next_piece()
+        for waiter in waiters:
+            waiter.callback(None)
 
     async def finish(self) -> Spooled:
         """The complete message: written and synced if large, digested and parsed.
 
         Raises DiskFull, or OSError for other faults; the spool is discarded then.
         """
+        while self._busy:
+            await self._flush()
         if self._error is not None:
             raise self._error
-        if self._file is None and self._writing is None:
+        store = self._contents.store
+        if self.size <= SMALL:
             data = b"".join(self._chunks)
             self._chunks = []
             return self._contents.from_bytes_now(data)
-        if self._writing is not None or self._chunks:
-            await self._flush()
+        self._busy = True
         try:
-            return await self._contents.store_file(self._file, self._name, self._path, self)
-        except OSError as exc:
+            parsed = await store.disk(self._complete)
+            if parsed is None:
+                path = self._path
+                parsed = await self._contents.parsing.run(
+                    store.disk, lambda: _parse_file(path)
+                )
+        except BaseException as exc:
+            self._busy = False
             self._cleanup()
-            raise _disk_error(exc) from exc
-        except BaseException:
-            self._cleanup()
+            if isinstance(exc, OSError):
+                raise _disk_error(exc) from exc
             raise
+        return Spooled(self.size, self._hash.digest(), None, self._name, self._path, parsed)
 
-    def digest(self) -> bytes:
-        """The SHA-256 of what was written to the file."""
-        return self._hash.digest()
+    def _complete(self) -> ParsedMessage | None:
+        """Write what is left, sync, and parse unless that needs much memory; in a thread."""
+        chunks, self._chunks = self._chunks, []
+        whole = b"".join(chunks) if self._file is None else None
+        self._write_out(chunks if whole is None else [whole])
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        self._file.close()
+        _sync_directory(os.path.dirname(self._path))
+        if whole is not None:
+            return analyse(whole)
+        return _parse_file(self._path) if self.size <= _PARSE_TOGETHER else None
 
     def discard(self) -> None:
         """Drop everything."""
         self._dropped = True
         self._chunks = []
-        if self._writing is None:
+        if not self._busy:
             self._cleanup()
 
     def _cleanup(self) -> None:
@@ -210,6 +239,15 @@ class Spool:
             _unlink(self._path)
 
 
+def _parse_file(path: str) -> ParsedMessage:
+    with (
+        open(path, "rb") as f,
+        mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view,
+        memoryview(view) as data,
+    ):
+        return analyse(data)
+
+
 class Contents:
     """Content files of a store, and the way in for new content."""
 
@@ -218,7 +256,7 @@ class Contents:
         self.directory = os.path.join(store.data_dir, "content")
         self.tmp = os.path.join(store.data_dir, "tmp")
         # Big messages are parsed one at a time, so that memory stays bounded.
-        self._big = DeferredSemaphore(1)
+        self.parsing = DeferredSemaphore(1)
         self._cleanup: DelayedCall | None = None
 
     def prepare(self) -> None:
@@ -269,34 +307,6 @@ class Contents:
             return await spool.finish()
 
         return Deferred.fromCoroutine(run())
-
-    async def store_file(
-        self, file: IO[bytes] | None, name: str, path: str, spool: Spool
-    ) -> Spooled:
-        """Sync a spool's file and parse it."""
-        assert file is not None
-
-        def sync() -> None:
-            os.fsync(file.fileno())
-            file.close()
-            _sync_directory(os.path.dirname(path))
-
-        await self.store.run(sync)
-        size = spool.size
-        if size <= _PARSE_INLINE:
-            parsed = await self.store.run(self._parse_file, path)
-        else:
-            parsed = await self._big.run(self.store.run, self._parse_file, path)
-        return Spooled(size, spool.digest(), None, name, path, parsed)
-
-    @staticmethod
-    def _parse_file(path: str) -> ParsedMessage:
-        with (
-            open(path, "rb") as f,
-            mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view,
-            memoryview(view) as data,
-        ):
-            return analyse(data)
 
     def path(self, file: str) -> str:
         """The full path of a content file's name."""
@@ -439,8 +449,12 @@ def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
     )
     if spooled.data is not None:
         tx.run(_INSERT_DATA, content_id=content_id, data=spooled.data)
+    body = parsed.body_text
     tx.run(
-        _INSERT_TEXT, content_id=content_id, header=parsed.header_text, body=parsed.body_text
+        _INSERT_TEXT,
+        content_id=content_id,
+        header=parsed.header_text,
+        body=body if len(body) <= KEPT_TEXT else None,
     )
     spooled.stored = True
     saved[id(spooled)] = content_id
@@ -491,6 +505,12 @@ def read(tx: Tx, content_id: int, start: int = 0, length: int | None = None) -> 
     if len(data) != wanted:
         raise NoContent(f"content {content_id} is cut off")
     return data
+
+
+def body_text(tx: Tx, content_id: int) -> bytes:
+    """The text for searches of a content for which it is not kept; reads all of it."""
+    data = read(tx, content_id)
+    return search_text(parse_message(data), data)[1]
 
 
 def release(tx: Tx, content_id: int) -> None:

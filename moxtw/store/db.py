@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
@@ -42,6 +43,8 @@ _log = Logger("store")
 # The writer takes on more jobs for the same commit until this much time went into a batch.
 _BATCH_SECONDS: Final = 0.05
 _BATCH_JOBS: Final = 256
+
+_DISK_THREADS: Final = 2
 
 _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
@@ -331,6 +334,7 @@ class Store(Service):
         self._write_ready = threading.Semaphore(0)
         self._read_jobs: deque[_Job] = deque()
         self._read_ready = threading.Semaphore(0)
+        self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._erase_timer: DelayedCall | None = None
@@ -365,6 +369,10 @@ class Store(Service):
                     target=self._reader_loop, name=f"store-reader-{number}", daemon=True
                 )
             )
+        for number in range(_DISK_THREADS):
+            self._threads.append(
+                threading.Thread(target=self._disk_loop, name=f"store-disk-{number}", daemon=True)
+            )
         for thread in self._threads:
             thread.start()
 
@@ -396,6 +404,8 @@ class Store(Service):
             self._write_ready.release()
             for _ in range(self._readers):
                 self._read_ready.release()
+            for _ in range(_DISK_THREADS):
+                self._disk_jobs.put(None)
             for thread in self._threads:
                 thread.join()
             self._threads.clear()
@@ -461,8 +471,36 @@ class Store(Service):
         self._read_ready.release()
         return deferred
 
+    def disk(self, fn: Callable[[], T]) -> Deferred[T]:
+        """Run `fn` in one of two threads for content: writing, syncing and parsing it.
+
+        Few threads, since all of them and the reactor take turns at the interpreter.
+        """
+        deferred: Deferred[T] = Deferred()
+        if self._stopping:
+            deferred.errback(StoreClosed("the store is stopping"))
+            return deferred
+        job = _Job(lambda tx: fn(), deferred)
+        if self._inline:
+            self._run_disk(job)
+            job.fire()
+            return deferred
+        self._disk_jobs.put(job)
+        return deferred
+
+    def _disk_loop(self) -> None:
+        while (job := self._disk_jobs.get()) is not None:
+            self._run_disk(job)
+            self.reactor.callFromThread(job.fire)
+
+    def _run_disk(self, job: _Job) -> None:
+        try:
+            job.result = job.fn(None)  # type: ignore[arg-type]
+        except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
+            job.error = Failure(exc)
+
     def run(self, fn: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Run `fn(*args)` in a thread of the reactor's pool: disk and CPU work, no database."""
+        """Run `fn(*args)` in a thread of the reactor's pool: hashing and the like."""
         if self._inline:
             from twisted.internet.defer import maybeDeferred
 

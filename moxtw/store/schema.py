@@ -153,7 +153,8 @@ content_text: Final = Table(
     metadata,
     Column("content_id", Id, ForeignKey("contents.id"), primary_key=True),
     Column("header", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    # Null: too long to be kept twice, to be decoded from the content.
+    Column("body", LargeBinary),
 )
 
 messages: Final = Table(

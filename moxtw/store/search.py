@@ -289,12 +289,18 @@ _RANGE = (
     messages.c.expunged == 0,
 )
 _SCAN_BODY = Statement(
-    sa.select(messages.c.uid, content_text.c.body)
+    sa.select(messages.c.uid, content_text.c.body, messages.c.content_id)
     .select_from(messages.join(content_text, content_text.c.content_id == messages.c.content_id))
     .where(*_RANGE)
 )
 _SCAN_TEXT = Statement(
-    sa.select(messages.c.uid, content_text.c.body, content_text.c.header, message_meta.c.prefix)
+    sa.select(
+        messages.c.uid,
+        content_text.c.body,
+        messages.c.content_id,
+        content_text.c.header,
+        message_meta.c.prefix,
+    )
     .select_from(
         messages.join(
             content_text, content_text.c.content_id == messages.c.content_id
@@ -346,17 +352,28 @@ def _text(
     uid_below: int,
 ) -> set[int]:
     wanted = needle.casefold().encode()
+    found: set[int] = set()
+    # Messages whose text is not kept, looked at last: each has to be read and decoded.
+    long: list[tuple[int, int]] = []
     if with_header:
-        return {
-            uid
-            for uid, body, header, prefix in _scan(tx, _SCAN_TEXT, mailbox_id, among, uid_below)
-            if wanted in body or wanted in header or wanted in prefix.lower()
-        }
-    return {
-        uid
-        for uid, body in _scan(tx, _SCAN_BODY, mailbox_id, among, uid_below)
-        if wanted in body
-    }
+        for uid, body, content_id, header, prefix in _scan(
+            tx, _SCAN_TEXT, mailbox_id, among, uid_below
+        ):
+            if body is None:
+                if wanted in header or wanted in prefix.lower():
+                    found.add(uid)
+                else:
+                    long.append((uid, content_id))
+            elif wanted in body or wanted in header or wanted in prefix.lower():
+                found.add(uid)
+    else:
+        for uid, body, content_id in _scan(tx, _SCAN_BODY, mailbox_id, among, uid_below):
+            if body is None:
+                long.append((uid, content_id))
+            elif wanted in body:
+                found.add(uid)
+    found.update(uid for uid, content_id in long if wanted in content.body_text(tx, content_id))
+    return found
 
 
 def _header(

@@ -390,3 +390,11 @@ class SearchTests(StoreCase):
         )
         self.assertEqual(self.find(search.Size(above=10_000)), [])
         self.assertEqual(self.find(search.Uids([(n, n) for n in range(1, 500, 2)])), [1, 3])
+
+    def test_long_text_is_decoded_when_searched(self):
+        self.add(b"Subject: long\r\n\r\n" + b"lorem ipsum\r\n" * 20_000 + b"Needle\r\n")
+        self.add(b"Subject: other long\r\n\r\n" + b"lorem ipsum\r\n" * 20_000)
+        self.assertEqual(self.find(search.Body("needle")), [1])
+        self.assertEqual(self.find(search.Text("needle")), [1])
+        self.assertEqual(self.find(search.Text("other long")), [2])
+        self.assertEqual(self.find(search.Body("other long")), [])
