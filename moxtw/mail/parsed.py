@@ -12,7 +12,7 @@ from moxtw.mail.envelope import build_envelope, parse_addresses
 from moxtw.mail.header import Headers, parse_headers
 from moxtw.mail.mime import Buffer, Part, as_bytes, pack_tree, parse_message
 from moxtw.mail.structure import structure_wires
-from moxtw.mail.text import preview, search_text
+from moxtw.mail.text import MAX_SEARCH_TEXT, preview, search_text
 from moxtw.mail.thread import base_subject, in_reply_to, message_id, references
 from moxtw.mail.words import decode_header, header_text
 
@@ -87,15 +87,18 @@ def needs_smtputf8(root: Part, buf: bytes) -> bool:
     return False
 
 
-def analyse(buf: Buffer) -> ParsedMessage:
-    """Parse a complete message. Never fails; the time is linear in the size of the message."""
+def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
+    """Parse a complete message. Never fails; the time is linear in the size of the message.
+
+    text_limit: bytes of `body_text` at most.
+    """
     data = as_bytes(buf)
     headers = parse_headers(data)
     root = parse_message(data, headers=headers)
     addresses = parse_addresses(headers)
     from_ = mailboxes(addresses.from_)
     body, bodystructure = structure_wires(root, data)
-    header_words, body_words = search_text(root, data)
+    header_words, body_words = search_text(root, data, text_limit)
     raw_subject = headers.raw(b"subject")
     subject = decode_header(raw_subject) if raw_subject else ""
     subject_base, is_response = base_subject(subject)

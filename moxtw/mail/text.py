@@ -72,16 +72,19 @@ def _folded_body(part: Part, buf: bytes, room: int) -> bytes:
     return folded
 
 
-def search_text(root: Part, buf: Buffer) -> tuple[bytes, bytes]:
+def search_text(
+    root: Part, buf: Buffer, limit: int = MAX_SEARCH_TEXT
+) -> tuple[bytes, bytes]:
     """Header and body text for word search: UTF-8, decoded, case-folded (str.casefold).
 
     The header is unfolded, its encoded words are decoded. The body is all text/* parts, HTML as
-    source, and the headers and text parts of embedded messages; at most `MAX_SEARCH_TEXT` bytes.
+    source, and the headers and text parts of embedded messages; at most `limit` bytes. What is
+    longer is cut at a character, so a few bytes below that.
     """
     data = as_bytes(buf)
     header = _folded_header(data[root.header_start : root.body_start])
     texts: list[bytes] = []
-    room = MAX_SEARCH_TEXT
+    room = limit
     todo = [root]
     while todo and room > 0:
         part = todo.pop()

@@ -37,6 +37,8 @@ _log = Logger("store")
 SMALL: Final = 64 * 1024
 # Longer text is not written a second time, for searches; they decode it from the content.
 KEPT_TEXT: Final = 64 * 1024
+# What is cut at this length is above that one.
+_TEXT_LIMIT: Final = KEPT_TEXT + 64
 # What a spool gathers before it gives the bytes to a thread to write.
 _WRITE_SIZE: Final = 512 * 1024
 # Above this, only one message is parsed at a time.
@@ -221,7 +223,7 @@ class Spool:
         self._file.close()
         _sync_directory(os.path.dirname(self._path))
         if whole is not None:
-            return analyse(whole)
+            return analyse(whole, _TEXT_LIMIT)
         return _parse_file(self._path) if self.size <= _PARSE_TOGETHER else None
 
     def discard(self) -> None:
@@ -245,7 +247,7 @@ def _parse_file(path: str) -> ParsedMessage:
         mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view,
         memoryview(view) as data,
     ):
-        return analyse(data)
+        return analyse(data, _TEXT_LIMIT)
 
 
 class Contents:

@@ -6,16 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.mail import text as text_module
 from moxtw.mail.mime import parse_message
 from moxtw.mail.preview import MAX_PREVIEW, html_preview, plain_preview
-from moxtw.mail.text import PREVIEW_REACH, part_text, preview, search_text
+from moxtw.mail.text import MAX_SEARCH_TEXT, PREVIEW_REACH, part_text, preview, search_text
 from tests.unit.mail.test_mime import COMPLEX, FORWARD, crlf, messages
 
 
-def search(data: bytes) -> tuple[bytes, bytes]:
+def search(data: bytes, limit: int = MAX_SEARCH_TEXT) -> tuple[bytes, bytes]:
     """Search text of a message."""
-    return search_text(parse_message(data), data)
+    return search_text(parse_message(data), data, limit)
 
 
 def short(data: bytes) -> str:
@@ -243,18 +242,17 @@ Body
         self.assertEqual(search(data)[1].decode(), "ä")
 
     def test_length_is_bounded(self) -> None:
-        self.patch(text_module, "MAX_SEARCH_TEXT", 100)
-        self.assertEqual(search(b"\r\n" + b"X" * 1000)[1], b"x" * 100)
+        self.assertEqual(search(b"\r\n" + b"X" * 1000, 100)[1], b"x" * 100)
         # Cut at a character, after growing by case folding.
-        body = search(b"\r\n" + "ŉ".encode() * 1000)[1]
+        body = search(b"\r\n" + "ŉ".encode() * 1000, 100)[1]
         self.assertEqual(body.decode(), ("ʼn" * 34)[: len(body.decode())])
         self.assertIn(len(body), (98, 99, 100))
         data = crlf(
             "Content-Type: multipart/mixed; boundary=b\n\n" + f"--b\n\n{'x' * 60}\n" * 5 + "--b--"
         )
-        self.assertEqual(search(data)[1], b"x" * 60 + b"\n" + b"x" * 39)
+        self.assertEqual(search(data, 100)[1], b"x" * 60 + b"\n" + b"x" * 39)
         data = b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(b"Y" * 1000)
-        self.assertEqual(search(data)[1], b"y" * 100)
+        self.assertEqual(search(data, 100)[1], b"y" * 100)
 
     def test_part_text(self) -> None:
         data = b"Content-Transfer-Encoding: base64\r\n\r\nw6TDtg=="
