@@ -44,7 +44,7 @@ class Decision:
     keep_reject: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Case:
     """A message for one account: what the decision is about. `size` includes what is added."""
 

@@ -18,15 +18,13 @@ from moxtw.config.lookup import ConfigView
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
 from moxtw.inbound.rulesets import Subject
-from moxtw.log import Logger
+from moxtw.log import INFO, Logger
 from moxtw.mail.address import Address, Path, pack_address
 from moxtw.mail.domain import DomainError, parse_domain
 from moxtw.mail.received import (
-    Trace,
     authentication_results,
     delivered_to,
     reason_header,
-    received,
     received_spf,
     return_path,
 )
@@ -69,7 +67,7 @@ class Bounce(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
     """A message to be added to an account.
 
@@ -85,11 +83,10 @@ class _Plan:
     prefix: bytes
     delivery: Delivery
     flags: int
-    address: str
     rejected: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Target:
     """A destination that a recipient leads to; for aliases one of several."""
 
@@ -212,28 +209,25 @@ class _Work:
             verified,
             envelope.head,
         )
-        self._base: Delivery | None = None
 
     # -- Decisions -----------------------------------------------------------------
 
     async def decide_all(self) -> None:
         """Decide for accounts first, then for aliases; refuse unknown users."""
         recipients = list(enumerate(self.envelope.recipients))
-        explicit = {r.path for r in self.envelope.recipients}
         for index, recipient in recipients:
             found = recipient.destination
             if found is None:
                 continue
-            # <postmaster> has no domain, but a mailbox must be told where it is.
-            final = recipient.path
-            await self._decide(
-                index, recipient, [_Target(found.account, found.destination, final)]
-            )
+            target = _Target(found.account, found.destination, recipient.path)
+            await self._decide(index, recipient, [target])
+        explicit: set[Path] | None = None
         for index, recipient in recipients:
             if recipient.alias is not None:
+                if explicit is None:
+                    explicit = {r.path for r in self.envelope.recipients}
                 await self._alias(index, recipient, explicit)
-        for index, recipient in recipients:
-            if recipient.destination is None and recipient.alias is None:
+            elif recipient.destination is None:
                 self.refused[index] = (550, "5.1.1", "no such user", "unknownuser")
 
     async def _alias(self, index: int, recipient: Recipient, explicit: set[Path]) -> None:
@@ -340,7 +334,6 @@ class _Work:
                 prefix=self._prefix(recipient, target, decision),
                 delivery=self._delivery(recipient, decision, rejected),
                 flags=flags,
-                address=target.final.form(),
                 rejected=rejected,
             )
         )
@@ -370,7 +363,7 @@ class _Work:
                     decision.reason, decision.details, target.final, envelope.mail_from, utf8
                 ),
                 checks,
-                _received_field(envelope.trace, envelope.received // 1_000_000, recipient.path),
+                envelope.trace.field(envelope.received, recipient.path),
             )
         )
 
@@ -387,7 +380,7 @@ class _Work:
             # A forwarder's address and names say nothing about the author.
             remote_ip="" if forward else envelope.remote_ip,
             ehlo_domain="" if forward else ehlo_domain,
-            mail_from=mail_from.form(),
+            mail_from=self.subject.mail_from,
             mail_from_localpart=mail_from.localpart,
             mail_from_domain="" if forward else mail_from.ipdomain.name,
             rcpt_to_localpart=rcpt.localpart,
@@ -505,7 +498,7 @@ class _Work:
                 reason = self.reasons.get(index, "")
                 metrics.smtpserver_delivery_total.labels(result, reason).inc()
                 results.append(RecipientResult(recipient, code, secode, text, result))
-            if log.enabled(4):
+            if log.enabled(INFO):
                 log.info(
                     "incoming message",
                     cid=envelope.cid,
@@ -531,12 +524,6 @@ def _top_fields(
             return_path(mail_from, utf8 or mail_from.needs_utf8),
         )
     )
-
-
-@lru_cache(maxsize=1024)
-def _received_field(trace: Trace, seconds: int, recipient: Path) -> bytes:
-    """Received: the same for all that one connection delivers to an address in a second."""
-    return received(trace, seconds * 1_000_000, recipient)
 
 
 def _author(content: Spooled) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moxtw.config.index import AccountDestination, AliasMatch
 from moxtw.mail.address import IPDomain, Path
-from moxtw.mail.received import Trace
+from moxtw.mail.received import Trace, received
 from moxtw.net.tlsinfo import TLSInfo
 
 
@@ -23,7 +23,30 @@ class Recipient:
     local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+class TraceFields:
+    """Received fields of one connection; the last one is remembered.
+
+    Clients that send much send many messages to an address within a second, and those have
+    the very same field.
+    """
+
+    __slots__ = ("_last", "trace")
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._last: tuple[int, Path | None, bytes] = (0, None, b"")
+
+    def field(self, when: int, recipient: Path | None) -> bytes:
+        """The field for a recipient, or None for several; `when` in microseconds."""
+        seconds, path, data = self._last
+        now = when // 1_000_000
+        if not data or seconds != now or path != recipient:
+            data = received(self.trace, when, recipient)
+            self._last = (now, recipient, data)
+        return data
+
+
+@dataclass(slots=True)
 class Envelope:
     """A mail transaction that is complete.
 
@@ -40,7 +63,7 @@ class Envelope:
     recipients: list[Recipient]
     received: int
     head: bytes
-    trace: Trace
+    trace: TraceFields
     tls: TLSInfo | None = None
     smtputf8: bool = False
     requiretls: bool = False

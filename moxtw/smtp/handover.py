@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from moxtw import metrics
-from moxtw.inbound.envelope import Envelope, RecipientResult
+from moxtw.inbound.envelope import Envelope, RecipientResult, TraceFields
 from moxtw.log import Logger
 from moxtw.mail.address import parse_address
-from moxtw.mail.received import Trace, received, with_protocol
+from moxtw.mail.received import Trace, with_protocol
 from moxtw.queue.submit import SubmitError, SubmitRequest
 from moxtw.smtp import localserve
 from moxtw.smtp.reply import SMTPError
@@ -51,7 +51,7 @@ async def deliver(
         tls=conn.tls,
         smtputf8=smtputf8,
         requiretls=mail.requiretls,
-        exempt=services.open_connections.exempt(conn.remote_ip),
+        exempt=conn.exempt,
         first_time_delay=conn.settings.first_time_sender_delay,
         localserve=services.localserve,
     )
@@ -84,27 +84,34 @@ def combined(failed: Sequence[RecipientResult]) -> SMTPError:
     return SMTPError(code, secode, "\n".join(["multiple errors", *lines]))
 
 
-def _trace(
-    conn: SMTPServer, transaction: Transaction, smtputf8: bool
-) -> Trace:
+def _trace(conn: SMTPServer, transaction: Transaction, smtputf8: bool) -> TraceFields:
+    """For the Received field; made once for a connection and kind of message."""
+    requiretls = transaction.mail.requiretls
+    key = (conn.esmtp, conn.login is not None, requiretls, smtputf8, conn.hello)
+    if conn.trace is not None and conn.trace[0] == key:
+        return conn.trace[1]
     submission = conn.submission
-    return Trace(
-        hostname=conn.services.config.static.dns_hostname,
-        local_ip=conn.local_ip,
-        protocol=with_protocol(
-            esmtp=conn.esmtp,
+    fields = TraceFields(
+        Trace(
+            hostname=conn.services.config.static.dns_hostname,
+            local_ip=conn.local_ip,
+            protocol=with_protocol(
+                esmtp=conn.esmtp,
+                utf8=smtputf8,
+                tls=conn.tls is not None,
+                authenticated=conn.login is not None,
+            ),
+            id=conn.cid_text,
+            # Where users are is nobody's business.
+            hello=None if submission else conn.hello,
+            remote_ip="" if submission else conn.remote_ip,
+            require_tls=requiretls,
+            tls=f"{conn.tls.version} {conn.tls.cipher}" if conn.tls is not None else "",
             utf8=smtputf8,
-            tls=conn.tls is not None,
-            authenticated=conn.login is not None,
-        ),
-        id=conn.cid_text,
-        # Where users are is nobody's business.
-        hello=None if submission else conn.hello,
-        remote_ip="" if submission else conn.remote_ip,
-        require_tls=transaction.mail.requiretls,
-        tls=f"{conn.tls.version} {conn.tls.cipher}" if conn.tls is not None else "",
-        utf8=smtputf8,
+        )
     )
+    conn.trace = (key, fields)
+    return fields
 
 
 def _needs_utf8(conn: SMTPServer, transaction: Transaction, content: Spooled) -> bool:
@@ -153,8 +160,8 @@ async def submit(
         mail_from=mail.path,
         recipients=paths,
         content=content,
-        received=received(
-            _trace(conn, transaction, smtputf8), now, paths[0] if len(paths) == 1 else None
+        received=_trace(conn, transaction, smtputf8).field(
+            now, paths[0] if len(paths) == 1 else None
         ),
         # Without the parameter, the header may say that TLS does not matter (RFC 8689).
         require_tls=True if mail.requiretls else None,

@@ -36,6 +36,7 @@ from moxtw.smtp.reply import SMTPError, format_reply
 from moxtw.smtp.tlserrors import handshake_error
 
 if TYPE_CHECKING:
+    from moxtw.inbound.envelope import TraceFields
     from moxtw.smtp.context import Settings, SMTPContext
     from moxtw.smtp.data import Receiving
     from moxtw.smtp.transaction import Transaction
@@ -118,6 +119,10 @@ class SMTPServer(ESMTP):
         self.authenticated_by_sasl = False
         self.failed_auths = 0
         self.transaction: Transaction | None = None
+        # The Received field of messages, with what it was made of.
+        self.trace: tuple[object, TraceFields] | None = None
+        # The client is on the list of those that are not limited.
+        self.exempt = False
         self.transactions_good = 0
         self.transactions_bad = 0
 
@@ -162,6 +167,7 @@ class SMTPServer(ESMTP):
         """Greet, or wait for the TLS handshake first."""
         self.local_ip = _host(self.transport.getHost())
         self.remote_ip = _host(self.transport.getPeer())
+        self.exempt = self.services.open_connections.exempt(self.remote_ip)
         self.transport.registerProducer(_Outlet(self), True)
         metrics.smtpserver_connection_total.labels(self.settings.kind).inc()
         self.factory.opened(self)
@@ -729,6 +735,7 @@ class SMTPServer(ESMTP):
         self.hello = None
         self.esmtp = False
         self.reset()
+        self.trace = None
         self._handshaking = True
         self._starttls = True
         self.setTimeout(HANDSHAKE_TIMEOUT)

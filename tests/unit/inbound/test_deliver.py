@@ -14,7 +14,7 @@ from moxtw.config.lookup import AddressNotFound, lookup_address
 from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider, Decision
 from moxtw.inbound.deliver import Deliverer
-from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
+from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult, TraceFields
 from moxtw.mail.address import parse_ipdomain, parse_path
 from moxtw.mail.dsnparse import parse_dsn
 from moxtw.mail.mime import parse_message
@@ -94,14 +94,14 @@ class DeliverTests(SynchronousTestCase):
             recipients=[self.recipient(address) for address in recipients],
             received=int(self.world.clock.seconds() * 1_000_000),
             head=data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n",
-            trace=Trace(
+            trace=TraceFields(Trace(
                 hostname=hostname,
                 local_ip="192.0.2.99",
                 protocol="ESMTP",
                 id="x",
                 hello=parse_ipdomain("client.example"),
                 remote_ip="192.0.2.1",
-            ),
+            )),
             **fields,
         )
         content = now(self.store.contents.from_bytes(data))
