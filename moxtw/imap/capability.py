@@ -17,6 +17,7 @@ STATIC: Final[tuple[str, ...]] = (
     "LITERAL+",  # RFC 7888
     "IDLE",  # RFC 2177
     "SASL-IR",  # RFC 4959
+    "BINARY",  # RFC 3516
     "UNSELECT",  # RFC 3691
     "UIDPLUS",  # RFC 4315
     "ESEARCH",  # RFC 4731
@@ -37,6 +38,8 @@ STATIC: Final[tuple[str, ...]] = (
     "CONDSTORE",  # RFC 7162
     "QRESYNC",  # RFC 7162
     "STATUS=SIZE",  # RFC 8438
+    "QUOTA",  # RFC 9208
+    "QUOTA=RES-STORAGE",
     "SAVEDATE",  # RFC 8514
     "WITHIN",  # RFC 5032
     "NAMESPACE",  # RFC 2342

@@ -39,6 +39,8 @@ KEEP_ALIVE: Final = 5 * 60
 
 # Output is handed to the transport in pieces of about this size.
 OUT_SIZE: Final = 64 * 1024
+# Of slow output so many bytes take a second each; within the 30 s of a write all is out.
+_SLOW_BYTES: Final = 25
 # So many waits for input in a row may be over at once before others get their turn.
 _TURNS: Final = 40
 
@@ -346,13 +348,16 @@ class Connection(IMAP4Server):
             self.setTimeout(self._read_limit())
 
     async def _write_slowly(self) -> None:
-        """A byte a second: for clients that guess passwords."""
+        """A byte a second, and after a while the rest: for clients that guess passwords."""
         data = b"".join(self._out)
         self._out, self._out_size = [], 0
-        for index in range(len(data)):
-            self.transport.write(data[index : index + 1])
+        slowly = data[:_SLOW_BYTES]
+        for index in range(len(slowly)):
+            self.transport.write(slowly[index : index + 1])
             self.resetTimeout()
             await self.sleep(1)
+        if len(data) > _SLOW_BYTES:
+            self.transport.write(data[_SLOW_BYTES:])
 
     # -- Ends -------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ batches other connections are served, and a client that does not read is waited 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -198,13 +199,19 @@ def _joined(pieces: list[bytes | sections.Stream]) -> list[bytes | sections.Stre
     return result
 
 
-def _numbered(view: View, slices: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """UIDs and sequence numbers of the messages in slices."""
+def _take(
+    view: View, slices: deque[tuple[int, int]], most: int
+) -> tuple[list[int], list[int]]:
+    """UIDs and sequence numbers of the first messages in slices, which are taken out."""
     uids: list[int] = []
     numbers: list[int] = []
-    for start, stop in slices:
-        uids.extend(view.uids[start:stop])
-        numbers.extend(range(start + 1, stop + 1))
+    while slices and len(uids) < most:
+        start, stop = slices.popleft()
+        end = min(stop, start + most - len(uids))
+        uids.extend(view.uids[start:end])
+        numbers.extend(range(start + 1, end + 1))
+        if end < stop:
+            slices.appendleft((end, stop))
     return uids, numbers
 
 
@@ -223,23 +230,19 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
         enable_condstore(conn)
     if args.changed_since is not None or (uid and session.qresync):
         items = items.with_column(b"MODSEQ")
-    uids, numbers = _numbered(view, slices)
     if args.changed_since is not None:
-        uids = await _changed(conn, view, args, uids)
-        numbers = list(view.numbers(uids))
+        slices = await _changed(conn, view, args, slices)
     job = _Job(session, view, items)
     unseen: list[int] = []
     expunged = False
-    position = 0
+    left = deque(slices)
     try:
-        while position < len(uids):
-            stop = position + job.size
-            batch = await conn.app.store.read(
-                partial(
-                    _call, job, uids=uids[position:stop], numbers=numbers[position:stop]
-                )
-            )
-            position += batch.done
+        while left:
+            uids, numbers = _take(view, left, job.size)
+            batch = await conn.app.store.read(partial(_call, job, uids=uids, numbers=numbers))
+            if batch.done < len(uids):
+                rest = seqset.to_ranges(numbers[batch.done :])
+                left.extendleft((start - 1, stop) for start, stop in reversed(rest))
             unseen += batch.unseen
             expunged = expunged or batch.expunged
             for piece in batch.out:
@@ -264,8 +267,8 @@ def _call(job: _Job, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Bat
 
 
 async def _changed(
-    conn: IMAPServer, view: View, args: Fetch, uids: list[int]
-) -> list[int]:
+    conn: IMAPServer, view: View, args: Fetch, slices: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
     """Those of the messages that have changed since a modseq; tells the removed ones too."""
     since = args.changed_since
     assert since is not None
@@ -283,8 +286,9 @@ async def _changed(
         gone = [uid for uid in seqset.select(vanished, asked) if not view.number(uid)]
         for piece in seqset.format_pieces(seqset.to_ranges(gone)):
             conn.send(b"* VANISHED (EARLIER) %b\r\n" % piece)
-    wanted = set(changed)
-    return [uid for uid in uids if uid in wanted]
+    wanted = seqset.to_ranges(number for number in view.numbers(changed) if number)
+    asked_numbers = seqset.normalise((start + 1, stop) for start, stop in slices)
+    return [(start - 1, stop) for start, stop in seqset.intersect(wanted, asked_numbers)]
 
 
 async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
