@@ -331,7 +331,10 @@ class Store(Service):
         # Ids taken ahead, the next one last; used by the writer only.
         self.ids: list[int] = []
         self._write_jobs: deque[_Job] = deque()
-        self._write_ready = threading.Semaphore(0)
+        # Released to wake the writer, who takes all jobs there are: a plain lock, as a
+        # Semaphore costs more than some jobs.
+        self._write_ready = threading.Lock()
+        self._write_ready.acquire()
         self._read_jobs: deque[_Job] = deque()
         self._read_ready = threading.Semaphore(0)
         self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -401,7 +404,7 @@ class Store(Service):
             return done
 
         def wait() -> None:
-            self._write_ready.release()
+            self._wake_writer()
             for _ in range(self._readers):
                 self._read_ready.release()
             for _ in range(_DISK_THREADS):
@@ -453,8 +456,13 @@ class Store(Service):
             self._run_batch(self._writer_connection, [job])
             return deferred
         self._write_jobs.append(job)
-        self._write_ready.release()
+        self._wake_writer()
         return deferred
+
+    def _wake_writer(self) -> None:
+        # Already released: the writer will look before it waits.
+        with contextlib.suppress(RuntimeError):
+            self._write_ready.release()
 
     def read(self, fn: Callable[[Tx], T]) -> Deferred[T]:
         """Run `fn` in a reader, on one snapshot of the database."""
@@ -513,16 +521,13 @@ class Store(Service):
         try:
             while True:
                 self._write_ready.acquire()
-                batch: list[_Job] = []
-                if self._write_jobs:
-                    batch.append(self._write_jobs.popleft())
-                elif self._stopping:
-                    return
-                while self._write_jobs and len(batch) < _BATCH_JOBS:
-                    batch.append(self._write_jobs.popleft())
-                    self._write_ready.acquire(blocking=False)
-                if batch:
+                while self._write_jobs:
+                    batch: list[_Job] = []
+                    while self._write_jobs and len(batch) < _BATCH_JOBS:
+                        batch.append(self._write_jobs.popleft())
                     self._run_batch(connection, batch)
+                if self._stopping:
+                    return
         finally:
             connection.close()
 
@@ -546,8 +551,6 @@ class Store(Service):
             if index and time.monotonic() > deadline:
                 # The rest waits for the next commit.
                 self._write_jobs.extendleft(reversed(batch[index:]))
-                for _ in batch[index:]:
-                    self._write_ready.release()
                 batch = batch[:index]
                 break
             tx = Tx(self, connection, self.now())
