@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
 from zope.interface import implementer
@@ -33,4 +33,5 @@ class ReadableObserver:
 def begin(level: str, out: TextIO) -> None:
     """Log to `out` from now on. Raises ValueError for an unknown level."""
     log.levels.configure(level)
-    globalLogBeginner.beginLoggingTo([ReadableObserver(out)], redirectStandardIO=False)
+    observer: Any = ReadableObserver(out)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

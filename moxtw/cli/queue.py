@@ -127,16 +127,18 @@ def drop(invocation: Invocation) -> None:
 
 def dump(invocation: Invocation) -> None:
     """``moxtw queue dump``."""
+    number = _id(invocation)
     with invocation.control() as control:
-        control.command("queuedump", _id(invocation))
+        control.command("queuedump", number)
         for piece in control.read_stream():
             invocation.write_bytes(piece)
 
 
 def retired_print(invocation: Invocation) -> None:
     """``moxtw queue retired print``."""
+    number = _id(invocation)
     with invocation.control() as control:
-        control.command("queueretiredprint", _id(invocation))
+        control.command("queueretiredprint", number)
         invocation.write_lines(control.read_text())
 
 
