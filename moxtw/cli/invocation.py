@@ -76,7 +76,7 @@ class Invocation:
 
     def write_lines(self, text: str) -> None:
         """Write lines of the server, which may hold what strangers sent."""
-        for line in text.splitlines():
+        for line in text.removesuffix("\n").split("\n") if text else ():
             self.print(clean(line.replace("\t", "  ")))
 
     def warn(self, text: str) -> None:

@@ -25,10 +25,15 @@ class Result:
     err: str
 
 
+def decode(data: bytes) -> str:
+    """Output as text."""
+    return data.decode()
+
+
 def call(*args: Any, stdin: bytes = b"") -> Result:
     """Call ``moxtw`` with arguments."""
     raw, err = io.BytesIO(), io.StringIO()
     out = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
     code = main.run([str(arg) for arg in args], stdin=Stdin(stdin), stdout=out, stderr=err)
     out.flush()
-    return Result(code, raw.getvalue().decode(), err.getvalue())
+    return Result(code, decode(raw.getvalue()), err.getvalue())

@@ -187,7 +187,8 @@ class ErrorTests(SynchronousTestCase):
         self.assertRaises(ZeroDivisionError, call, "version")
 
     def test_exit_codes_of_commands(self) -> None:
-        for raised, code in ((UsageError("x"), 2), (OSError(2, "x"), 1), (KeyboardInterrupt(), 130)):
+        cases = ((UsageError("x"), 2), (OSError(2, "x"), 1), (KeyboardInterrupt(), 130))
+        for raised, code in cases:
 
             def fail(invocation: Invocation, exc: BaseException = raised) -> None:
                 raise exc

@@ -1,0 +1,405 @@
+"""Commands that ask the running server, on the real control protocol and operations."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from moxtw import log as logs
+from moxtw.cli import server
+from moxtw.ctl import client
+from moxtw.sasl import password as passwords
+from moxtw.store import accounts, credentials, queuedb, queuelists
+from moxtw.store.queuelists import Order, Query
+from moxtw.store.queuerecord import NewQueued, Queued, Result
+from tests.support.admin import START, make_admin_context
+from tests.support.ctl import serve_in_memory
+from tests.support.store import job, now
+from tests.unit.cli import calls
+
+DYNAMIC = """\
+Domains:
+	example.org:
+		LocalpartCatchallSeparator: +
+Accounts:
+	me:
+		Domain: example.org
+		Destinations:
+			me@example.org: nil
+			you@example.org: nil
+"""
+BODY = b"From: me@example.org\r\nSubject: hi\r\n\r\nbody \xff\r\n"
+SECOND = 1_000_000
+
+
+class Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.ctx = make_admin_context(self, DYNAMIC)
+        self.config = self.ctx.config.static.path
+        self.paths = serve_in_memory(self, self.ctx)
+
+    def call(self, *args: Any, stdin: bytes = b"") -> calls.Result:
+        return calls.call("-config", self.config, *args, stdin=stdin)
+
+    def good(self, *args: Any, stdin: bytes = b"") -> str:
+        """What a command prints that succeeds."""
+        result = self.call(*args, stdin=stdin)
+        self.assertEqual((result.code, result.err), (0, ""), args)
+        return result.out
+
+    def bad(self, *args: Any, stdin: bytes = b"") -> str:
+        """The error of a command that fails."""
+        result = self.call(*args, stdin=stdin)
+        self.assertEqual((result.code, result.out), (1, ""), args)
+        self.assertTrue(result.err.startswith("moxtw: "), result.err)
+        return result.err[7:]
+
+
+class ServerTests(Case):
+    def test_socket_is_in_the_data_directory(self) -> None:
+        self.good("loglevels")
+        self.assertEqual(self.paths, [str(self.ctx.config.static.data_path / "ctl")])
+
+    def test_stop(self) -> None:
+        stopped: list[bool] = []
+        object.__setattr__(self.ctx, "stop", lambda: stopped.append(True))
+        self.assertEqual(self.good("stop"), "Server stopped.\n")
+        self.assertEqual(stopped, [True])
+
+    def test_ended_watches_a_process(self) -> None:
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        os.close(read)
+        with server.ended(pid) as wait:
+            self.assertFalse(wait(0))
+            os.close(write)
+            self.assertTrue(wait(30))
+        os.waitpid(pid, 0)
+        for unknown in (0, os.getpid(), 1 << 30):
+            with server.ended(unknown) as wait:
+                self.assertTrue(wait(0))
+
+    def test_log_levels(self) -> None:
+        levels = logs.levels
+        self.addCleanup(levels.configure, "info", {})
+        levels.configure("info", {"queue": "debug"})
+        self.assertEqual(self.good("loglevels"), "(default): info\nqueue: debug\n")
+        self.assertIn("level of package imap is trace now", self.good("loglevels", "trace", "imap"))
+        self.assertIn("without a level of their own is error now", self.good("loglevels", "error"))
+        self.assertEqual(levels.names(), {"": "error", "queue": "debug", "imap": "trace"})
+        self.assertIn("queue has the default", self.good("loglevels", "", "queue"))
+        self.assertEqual(levels.names(), {"": "error", "imap": "trace"})
+        self.assertIn("bla", self.bad("loglevels", "bla"))
+
+    def test_account_password(self) -> None:
+        out = self.good("setaccountpassword", "me", stdin="pässwörd\nmore\n".encode())
+        self.assertEqual(out, "Password of account me set.\n")
+        account = job(self.ctx.store, accounts.get, "me")
+        verifiers = job(self.ctx.store, credentials.verifiers, account.id)
+        self.assertTrue(passwords.verify("pässwörd", verifiers.bcrypt))
+        self.assertIn("no account 'nobody'", self.bad(
+            "setaccountpassword", "nobody", stdin=b"long enough\n"))
+        self.assertIn("no password", self.bad("setaccountpassword", "me"))
+        self.assertIn("no password", self.bad("setaccountpassword", "me", stdin=b"\n"))
+        self.bad("setaccountpassword", "me", stdin=b"short\n")
+
+    def test_password_at_a_terminal(self) -> None:
+        typed = ["password one", "password one"]
+        with (
+            mock.patch.object(calls.Stdin, "isatty", lambda self: True),
+            mock.patch("getpass.getpass", lambda prompt: typed.pop(0)),
+        ):
+            self.good("setaccountpassword", "me")
+            typed[:] = ["password one", "password two"]
+            self.assertIn("differ", self.bad("setaccountpassword", "me"))
+            typed[:] = [""]
+            self.assertIn("no password given", self.bad("setaccountpassword", "me"))
+
+
+class NoServerTests(SynchronousTestCase):
+    def test_is_told(self) -> None:
+        ctx = make_admin_context(self, DYNAMIC)
+        result = calls.call("-config", ctx.config.static.path, "queue", "list")
+        self.assertEqual((result.code, result.out), (1, ""))
+        self.assertIn("moxtw: no server is running: control socket ", result.err)
+
+    def test_peer(self) -> None:
+        """The client knows the process of the server."""
+        import socket
+
+        left, right = socket.socketpair()
+        self.addCleanup(right.close)
+        made = client.ControlClient.__new__(client.ControlClient)
+        made._socket = left
+        self.addCleanup(left.close)
+        self.assertEqual(made.peer_pid, os.getpid())
+
+
+class ConfigTests(Case):
+    def test_accounts(self) -> None:
+        self.assertEqual(self.good("config", "account", "list"), "me\n")
+        out = self.good("config", "account", "add", "new", "new@example.org")
+        self.assertIn("Account new added, with address new@example.org.", out)
+        self.assertIn("moxtw setaccountpassword new", out)
+        self.assertEqual(self.good("config", "account", "list"), "me\nnew\n")
+        self.assertEqual(
+            self.good("config", "account", "addresses", "me"), "me@example.org\nyou@example.org\n"
+        )
+        self.assertIn("exists", self.bad("config", "account", "add", "new", "x@example.org"))
+        self.assertIn("sessions were ended", self.good(
+            "config", "account", "disable", "new", "not now"))
+        self.assertEqual(self.ctx.ended, ["new"])
+        self.assertEqual(
+            self.good("config", "account", "list"), "me\nnew  (login disabled)\n"
+        )
+        self.good("config", "account", "enable", "new")
+        self.assertEqual(self.ctx.config.dynamic.accounts["new"].login_disabled, "")
+        self.assertEqual(
+            self.good("config", "account", "rm", "new"), "Account new removed, with its mail.\n"
+        )
+        self.assertNotIn("new", self.ctx.config.dynamic.accounts)
+        self.bad("config", "account", "rm", "new")
+
+    def test_addresses(self) -> None:
+        self.good("config", "address", "add", "x@example.org", "me")
+        self.assertEqual(self.good("config", "address", "account", "x@example.org"), "me\n")
+        self.good("config", "address", "rm", "x@example.org")
+        self.bad("config", "address", "account", "x@example.org")
+        self.bad("config", "address", "add", "x@elsewhere.example", "me")
+
+    def test_domains(self) -> None:
+        out = self.good("config", "domain", "add", "-disabled", "b.example", "me")
+        self.assertEqual(
+            out, "Domain b.example added, with DKIM keys. The domain is disabled.\n"
+        )
+        self.assertTrue(self.ctx.config.dynamic.domains["b.example"].disabled)
+        self.good("config", "domain", "enable", "b.example")
+        self.assertFalse(self.ctx.config.dynamic.domains["b.example"].disabled)
+        self.good("config", "domain", "disable", "b.example")
+        self.assertTrue(self.ctx.config.dynamic.domains["b.example"].disabled)
+        out = self.good("config", "domain", "add", "c.example", "c", "info")
+        self.assertIn("New account c has address info@c.example.", out)
+        self.assertIn("info@c.example", self.ctx.config.dynamic.accounts["c"].destinations)
+        self.good("config", "domain", "rm", "b.example")
+        self.assertNotIn("b.example", self.ctx.config.dynamic.domains)
+        self.bad("config", "domain", "rm", "b.example")
+
+    def test_aliases(self) -> None:
+        alias = "team@example.org"
+        out = self.good("config", "alias", "add", alias, "me@example.org", "you@example.org")
+        self.assertEqual(out, f"Alias {alias} added, with 2 members.\n")
+        self.assertEqual(self.good("config", "alias", "list", "example.org"), alias + "\n")
+        self.good("config", "alias", "update", alias, "-postpublic", "true", "-listmembers=false")
+        self.assertEqual(
+            self.good("config", "alias", "print", alias),
+            "# postpublic true\n# listmembers false\n# allowmsgfrom false\n# members:\n"
+            "me@example.org\nyou@example.org\n",
+        )
+        self.good("config", "alias", "update", "-allowmsgfrom", "true", alias)
+        self.good("config", "alias", "rmaddr", alias, "you@example.org")
+        out = self.good("config", "alias", "print", alias)
+        self.assertIn("# postpublic true\n", out)
+        self.assertIn("# allowmsgfrom true\n", out)
+        self.assertNotIn("you@", out)
+        self.assertIn("you@example.org added", self.good(
+            "config", "alias", "addaddr", alias, "you@example.org"))
+        self.good("config", "alias", "rm", alias)
+        self.bad("config", "alias", "print", alias)
+
+    def test_line_breaks_are_refused(self) -> None:
+        before = self.ctx.config.path.read_bytes()
+        self.assertIn("line breaks", self.bad(
+            "config", "account", "disable", "me", "no\naccountrm\nme"))
+        self.assertEqual(self.ctx.config.path.read_bytes(), before)
+
+
+class QueueTests(Case):
+    def add(self, *recipients: str, **fields: Any) -> list[int]:
+        content = now(self.ctx.store.contents.from_bytes(BODY))
+        values: dict[str, Any] = {
+            "sender_account": "me",
+            "sender_localpart": "me",
+            "sender_domain": "example.org",
+            "message_id": "<1@x>",
+            **fields,
+        }
+        news = [
+            NewQueued(
+                recipient_localpart=recipient.partition("@")[0],
+                recipient_domain=recipient.partition("@")[2],
+                content=content,
+                **values,
+            )
+            for recipient in recipients
+        ]
+        return job(self.ctx.store, queuedb.add, news)
+
+    def queued(self) -> list[Queued]:
+        rows = job(self.ctx.store, queuelists.queued, Query(), Order("queued", True))
+        return sorted((row[0] for row in rows), key=lambda row: row.id)
+
+    def rows(self, *args: Any) -> Sequence[str]:
+        return self.good("queue", "list", *args).splitlines()
+
+    def test_list(self) -> None:
+        self.assertEqual(self.good("queue", "list"), "(none)\n")
+        first, second = self.add("a@dst.example", "a-longer-name@other.example")
+        head, *rows = self.rows("-asc", "-sort", "queued")
+        titles = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT"
+        self.assertEqual(" ".join(head.split()), titles)
+        self.assertEqual(len(rows), 2)
+        self.assertEqual(rows[0].split()[:2], [str(first), "2025-06-15T15:06:40Z"])
+        for title, text in (("FROM", "me@example.org"), ("TO", "a@dst.example")):
+            self.assertEqual(rows[0].index(text), head.index(title))
+        self.assertIn("a-longer-name@other.example", rows[1])
+        self.assertEqual(self.rows("-n", "1", "-sort", "queued")[1].split()[0], str(second))
+
+    def test_what_strangers_sent_is_made_harmless(self) -> None:
+        (message_id,) = self.add("a@dst.example")
+        row = self.queued()[0]
+        error = Result(START * SECOND, 1, False, 550, "5.1.1", "no \x1b[2J\x07way\r\nfake")
+        changed = [*row.results, error]
+
+        def fail(tx: Any) -> None:
+            queuedb.begin(tx, [row], row.next_attempt)
+            started = queuedb.get(tx, message_id)
+            started.results[:] = changed
+            queuedb.postpone(tx, started)
+
+        now(self.ctx.store.write(fail))
+        out = self.good("queue", "list")
+        self.assertIn("no \\x1b[2J\\x07way", out)
+        self.assertEqual(len(out.splitlines()), 2)
+        self.assertNotIn("\x1b", out)
+
+    def test_filters(self) -> None:
+        first, second = self.add("a@dst.example", "b@other.example")
+        self.good("queue", "hold", "-ids", second)
+        cases = [
+            (["-ids", f"{first},{second}"], {first, second}),
+            (["-ids", second], {second}),
+            (["-account", "me"], {first, second}),
+            (["-account", "other"], set()),
+            (["-to", "@dst.example"], {first}),
+            (["-from", "me@example.org"], {first, second}),
+            (["-hold", "true"], {second}),
+            (["-hold=false"], {first}),
+            (["-submitted", "<now"], set()),
+            (["-submitted", ">-1h"], {first, second}),
+            (["-nextattempt", "<1h"], {first, second}),
+            (["-transport", "x"], set()),
+            (["-transport", ""], {first, second}),
+        ]
+        for args, ids in cases:
+            found = {int(row.split()[0]) for row in self.rows(*args)[1:]}
+            self.assertEqual(found, ids, args)
+        self.assertIn("2h-", self.bad("queue", "list", "-submitted", "<2h-"))
+
+    def test_changes(self) -> None:
+        first, _second = self.add("a@dst.example", "b@other.example")
+        self.assertEqual(self.good("queue", "hold"), "2 messages on hold.\n")
+        self.assertEqual([row.hold for row in self.queued()], [True, True])
+        self.assertEqual(
+            self.good("queue", "unhold", "-ids", first), "1 message no longer on hold.\n"
+        )
+        self.assertEqual([row.hold for row in self.queued()], [False, True])
+        due = self.queued()[0].next_attempt
+        self.good("queue", "schedule", "-ids", first, "1h30m")
+        self.assertEqual(self.queued()[0].next_attempt, due + 5400 * SECOND)
+        self.good("queue", "schedule", "-ids", first, "-30m")
+        self.assertEqual(self.queued()[0].next_attempt, due + 3600 * SECOND)
+        self.good("queue", "schedule", "-now", "0s")
+        self.assertEqual({row.next_attempt for row in self.queued()}, {START * SECOND})
+        self.bad("queue", "schedule", "soon")
+        self.assertIn("with transport x.", self.good("queue", "transport", "-ids", first, "x"))
+        self.assertEqual([row.transport for row in self.queued()], ["x", ""])
+        self.assertIn("as routes say.", self.good("queue", "transport", ""))
+        self.assertEqual([row.transport for row in self.queued()], ["", ""])
+        for word, value in (("yes", True), ("no", False), ("default", None)):
+            self.good("queue", "requiretls", word)
+            self.assertEqual({row.require_tls for row in self.queued()}, {value})
+
+    def test_give_up(self) -> None:
+        first, second, third = self.add("a@dst.example", "b@other.example", "c@x.example")
+        self.assertEqual(self.good("queue", "drop", "-ids", first), "1 message dropped.\n")
+        self.assertEqual(
+            self.good("queue", "fail", "-ids", second), "1 message failed, senders are told.\n"
+        )
+        self.assertEqual([row.id for row in self.queued()], [third])
+        self.assertEqual(self.good("queue", "drop", "-ids", first), "0 messages dropped.\n")
+
+    def test_dump(self) -> None:
+        (message_id,) = self.add("a@dst.example", prefix=b"X: 1\r\n")
+        raw = (b"X: 1\r\n" + BODY).decode("latin-1")
+        with mock.patch.object(calls, "decode", lambda data: data.decode("latin-1")):
+            self.assertEqual(self.good("queue", "dump", message_id), raw)
+        self.bad("queue", "dump", "12345")
+
+    def test_retired(self) -> None:
+        (message_id,) = self.add("a@dst.example")
+
+        def retire(tx: Any) -> None:
+            queuedb.retire(tx, queuedb.get(tx, message_id), True, 3600 * SECOND)
+
+        now(self.ctx.store.write(retire))
+        found = self.good("queue", "retired", "list", "-result", "success", "-sort", "queued")
+        self.assertEqual(found.splitlines()[1].split()[0], str(message_id))
+        failed = self.good("queue", "retired", "list", "-result", "failure")
+        self.assertEqual(failed, "(none)\n")
+        recent = self.good("queue", "retired", "list", "-lastactivity", ">-1h")
+        self.assertIn("a@dst.example", recent)
+        printed = json.loads(self.good("queue", "retired", "print", message_id))
+        self.assertEqual(printed["RecipientAddress"], "a@dst.example")
+        self.bad("queue", "retired", "print", "12345")
+
+    def test_hold_rules(self) -> None:
+        (message_id,) = self.add("a@dst.example")
+        out = self.good("queue", "holdrules", "add", "-recipientdom", "dst.example")
+        number = out.split()[2]
+        self.assertEqual(out, f"Hold rule {number} added.\n")
+        self.assertEqual([row.hold for row in self.queued()], [True])
+        head, row = self.good("queue", "holdrules", "list").splitlines()
+        self.assertEqual(row.split(), [number, "*", "*", "dst.example"])
+        # The domain stands under its own heading.
+        self.assertEqual(row.index("dst.example"), head.index("RECIPIENT"))
+        self.assertIn("matches all", self.good("queue", "holdrules", "add"))
+        self.good("queue", "holdrules", "remove", number)
+        self.bad("queue", "holdrules", "remove", number)
+        self.assertTrue(self.queued()[0].hold)
+        self.assertEqual(self.queued()[0].id, message_id)
+
+
+class AdminPasswordTests(SynchronousTestCase):
+    def test_file(self) -> None:
+        from moxtw.config.testing import STATIC
+
+        ctx = make_admin_context(self, DYNAMIC, STATIC + "AdminPasswordFile: adminpasswd\n")
+        path = Path(ctx.config.static.directory) / "adminpasswd"
+        args = ("-config", ctx.config.static.path, "setadminpassword")
+        result = calls.call(*args, stdin=b"a new password\r\n")
+        self.assertEqual((result.code, result.err), (0, ""))
+        self.assertIn(str(path), result.out)
+        self.assertTrue(passwords.verify("a new password", path.read_text().strip()))
+        self.assertEqual(path.stat().st_mode & 0o027, 0)
+        before = path.read_text()
+        self.assertEqual(calls.call(*args, stdin=b"short\n").code, 1)
+        self.assertEqual(calls.call(*args).code, 1)
+        self.assertEqual(path.read_text(), before)
+
+    def test_without_a_file(self) -> None:
+        ctx = make_admin_context(self, DYNAMIC)
+        result = calls.call(
+            "-config", ctx.config.static.path, "setadminpassword", stdin=b"a new password\n"
+        )
+        self.assertEqual(result.code, 1)
+        self.assertIn("no AdminPasswordFile", result.err)
