@@ -125,7 +125,6 @@ class QueueService(Service):
         # Domains named while the schedule is read anew; "" asks to read once more.
         self._named: set[str] = set()
         self._cleanup = LoopingCall(self._remove_expired)
-        self._cleanup.clock = reactor
         self._stopping = False
 
     # -- Life cycle --------------------------------------------------------------------
@@ -135,6 +134,9 @@ class QueueService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._stopping = False
         self._unsubscribe = self._store.changes.on_queue(self._changed)
+        # A new one: a run of the last one that is still under way would schedule this one too.
+        self._cleanup = LoopingCall(self._remove_expired)
+        self._cleanup.clock = self._reactor
         self._cleanup.start(CLEANUP, now=True).addErrback(self._failed, "cleanup")
         self._start(self._resume(), "starting")
 
