@@ -230,23 +230,29 @@ class Parser:
 
     def literal(self, binary: bool = False) -> bytes:
         """A literal, or with `binary` also a literal8. Raises NeedLiteral to get it."""
-        match = LITERAL.match(self.buf, self.pos)
-        if match is None:
-            raise Bad("literal expected at the end of the line")
-        if match.group(1) and not binary:
-            raise Bad("binary literal not allowed here")
+        need = self.literal_here(binary)
         if self.index == len(self.literals):
-            size = int(match.group(2))
-            if size > MAX_NUMBER64:
-                raise Bad("literal too large")
-            raise NeedLiteral(size, not match.group(3), bool(match.group(1)))
+            raise need
         value = self.literals[self.index]
-        if not match.group(1) and b"\0" in value:
+        if not need.binary and b"\0" in value:
             raise Bad("NUL in literal")
         self.index += 1
         self.buf = self.lines[self.index]
         self.pos = 0
         return value
+
+    def literal_here(self, binary: bool = False) -> NeedLiteral:
+        """What a literal (with `binary`, or a literal8) here at the end of the line announces."""
+        match = LITERAL.match(self.buf, self.pos)
+        if match is None:
+            raise Bad("literal expected at the end of the line")
+        mark, digits, plus = match.groups()
+        if mark and not binary:
+            raise Bad("binary literal not allowed here")
+        size = int(digits)
+        if size > MAX_NUMBER64:
+            raise Bad("literal too large")
+        return NeedLiteral(size, not plus, bool(mark))
 
     def astring(self) -> bytes:
         """An atom (which may have ``]``) or a string."""

@@ -245,7 +245,8 @@ class IMAPServer(Connection):
                     p.end()
                 return args
             except NeedLiteral as exc:
-                need: NeedLiteral | None = exc
+                # Without its traceback, which would hold this frame in a circle.
+                need: NeedLiteral | None = exc.with_traceback(None)
             while need is not None:
                 size += need.size
                 if need.size > MAX_LITERAL or size > MAX_LITERALS_SIZE:

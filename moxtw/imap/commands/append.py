@@ -268,10 +268,7 @@ class _Reader:
             received = p.date_time()
             p.space()
         utf8 = p.take(b"UTF8 (")
-        try:
-            p.literal(binary=True)
-        except NeedLiteral as exc:
-            need = exc
+        need = p.literal_here(binary=True)
         if utf8 and not need.binary:
             raise Bad("UTF8 goes with a binary literal")
         await self._check(need)
