@@ -9,9 +9,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from moxtw.admin.context import AdminContext
 from moxtw.authn import NotEvaluated
 from moxtw.config.live import LiveConfig
 from moxtw.config.static import Listener, Static
+from moxtw.ctl.server import ControlService
 from moxtw.dns.resolver import Resolver
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
@@ -26,6 +28,7 @@ from moxtw.net.listen import adopt, bind_socket, wrap_factory
 from moxtw.net.tls import ServerTLS
 from moxtw.net.tlsclient import Roots
 from moxtw.queue.delivery import Target
+from moxtw.queue.operations import QueueOperations
 from moxtw.queue.service import QueueService
 from moxtw.queue.submit import Submitter
 from moxtw.ratelimit import Limiter
@@ -80,6 +83,19 @@ class Parts:
             local=self._local_target() if self.localserve else None,
         )
         self.submit = Submitter(store, config)
+        self.admin = AdminContext(
+            config=config,
+            store=store,
+            queue=QueueOperations(store, config),
+            clock=self.reactor,
+            ids=self.ids,
+            stop=self.stop_process,
+            end_sessions=self.server.end_sessions,
+            ensure_accounts=self.server.ensure_accounts,
+        )
+        self.control = ControlService(
+            self.admin, str(self.static.data_path / "ctl"), self.reactor
+        )
 
         def count(
             account: str, classes: tuple[str, str, str], since: list[int]
@@ -130,6 +146,7 @@ class Parts:
 
     async def start(self) -> None:
         """Start what works in the background, before connections are accepted."""
+        self.control.startService()
         self.queue.startService()
 
     async def stop_sending(self) -> None:
@@ -140,6 +157,7 @@ class Parts:
     async def stop(self) -> None:
         """Stop what works in the background."""
         await self._queue_stopped
+        await self.control.stopService()
 
 
 class Endpoint:

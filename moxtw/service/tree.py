@@ -175,7 +175,7 @@ class Server(MultiService):
     async def _serve(self) -> None:
         for warning in (*self.static.warnings, *self.config.dynamic.warnings):
             logger.warn("configuration", warning=warning)
-        await self._ensure_accounts()
+        await self.ensure_accounts()
         await accounts.finish_removals(self.store)
         await self.authenticator.start()
         await self.parts.start()
@@ -190,7 +190,8 @@ class Server(MultiService):
                 listeners=" ".join(f"{e.kind}={e.address}" for e in self._endpoints),
             )
 
-    async def _ensure_accounts(self) -> None:
+    async def ensure_accounts(self) -> None:
+        """Make the rows of configured accounts that have none."""
         special, regular = first_mailboxes(self.static)
         names = list(self.config.dynamic.accounts)
 
@@ -204,7 +205,7 @@ class Server(MultiService):
         """Make accounts that an edit of the file added; end sessions that may no longer be."""
         added = [name for name in new.accounts if name not in old.accounts]
         if added:
-            Deferred.fromCoroutine(self._ensure_accounts()).addErrback(
+            Deferred.fromCoroutine(self.ensure_accounts()).addErrback(
                 lambda failure: logger.failure("making new accounts", failure)
             )
         for name, before in old.accounts.items():
