@@ -198,12 +198,15 @@ sherpa_json_requests_total = _counter(
 sherpa_javascript_request_total = _counter(
     "sherpa_javascript_request_total", "Fetches of JavaScript clients.", "api"
 )
-webapi_requests_total = _counter(
-    "mox_webapi_requests_total", "HTTP API calls.", "method"
+webapi_submission_total = _counter(
+    "mox_webapi_submission_total", "Messages sent with the HTTP API.", "result"
 )
 webapi_errors_total = _counter(
-    "mox_webapi_errors_total", "HTTP API calls that failed.", "method", "code"
+    "mox_webapi_errors_total", "Failures inside the HTTP API.", "error"
 )
-webapi_request_duration_seconds = _histogram(
-    "mox_webapi_request_duration_seconds", "HTTP API calls.", "method"
+webapi_results_total = _counter(
+    "mox_webapi_results_total", "HTTP API calls by result.", "method", "result"
+)
+webapi_duration_seconds = _histogram(
+    "mox_webapi_duration_seconds", "HTTP API calls.", "method"
 )

@@ -8,7 +8,7 @@ recipient in one transaction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -71,6 +71,8 @@ class SubmitRequest:
         what follows the separator is replaced.
     authenticated: say in Authentication-Results that the sender has logged in.
     extra: for webhooks, besides what X-Mox-Extra fields give.
+    together: called in the transaction that queues the message, with what was saved of its
+        content: to keep a copy that shares the content, or nothing of both.
     """
 
     account: str
@@ -88,6 +90,7 @@ class SubmitRequest:
     keep_from_id: bool = True
     authenticated: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
+    together: Callable[[Tx, dict[int, int]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +295,11 @@ class Submitter:
                 account.effective_max_outgoing,
                 account.effective_max_first_time,
             )
-            ids = queuedb.add(tx, rows)
+            saved: dict[int, int] = {}
+            ids = queuedb.add(tx, rows, saved)
             outgoing.add(tx, account_id, recipients)
+            if request.together is not None:
+                request.together(tx, saved)
             return ids
 
         try:

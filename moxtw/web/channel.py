@@ -79,6 +79,11 @@ class Body:
         """Whether it is in a file: then it should be read off the reactor thread."""
         return self._memory is None
 
+    @property
+    def file(self) -> IO[bytes] | None:
+        """The file, if it is in one."""
+        return self._file if self._memory is None else None
+
     def _flush(self) -> Deferred[None]:
         chunks, self._pending, self._pending_size = self._pending, [], 0
         return deferToThread(self._append, chunks)

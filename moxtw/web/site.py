@@ -165,7 +165,7 @@ class PortSite(ServerFactory[Channel]):
         self._handlers = handlers or WebHandlers()
         self._proto = "https" if tls else "http"
         self._gauge = metrics.connections_count.labels(self._proto, listener)
-        self._open: set[Channel] = set()
+        self.connections: set[Channel] = set()
         self._closing = False
         longest = sorted(services, key=lambda service: len(service.path), reverse=True)
         self._system = [_Route(service) for service in longest if service.system]
@@ -183,13 +183,13 @@ class PortSite(ServerFactory[Channel]):
 
     def connected(self, channel: Channel) -> None:
         """A connection was made."""
-        self._open.add(channel)
+        self.connections.add(channel)
         self._gauge.inc()
 
     def disconnected(self, channel: Channel) -> None:
         """A connection is gone."""
-        if channel in self._open:
-            self._open.discard(channel)
+        if channel in self.connections:
+            self.connections.discard(channel)
             self._gauge.dec()
 
     def log(self, request: WebRequest) -> None:
@@ -200,7 +200,7 @@ class PortSite(ServerFactory[Channel]):
         """Close idle connections, the others after their request. Returns how many are busy."""
         self._closing = True
         busy = 0
-        for channel in list(self._open):
+        for channel in list(self.connections):
             if channel.requests:
                 channel.persistent = 0
                 busy += 1
