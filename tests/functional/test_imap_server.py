@@ -417,6 +417,41 @@ class ConcurrencyTests(ServerCase):
         )
 
 
+class MemoryTests(ServerCase):
+    async def test_idle_sessions_are_small(self) -> None:
+        """Both ends of each connection are in this process, so the bound is a loose one."""
+        port = self.serve(plain_allowed=True)
+        self.app.open_connections._windows = ()
+        count = 200
+
+        def memory() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+        def connect() -> Lines:
+            lines = Lines(port)
+            lines.line()
+            lines.ask(b'LOGIN me@example.org "secret password"')
+            lines.ask(b"SELECT INBOX")
+            lines.ask(b"IDLE")
+            return lines
+
+        def run() -> tuple[float, list[bytes]]:
+            first = [connect() for _ in range(20)]
+            before = memory()
+            clients = [connect() for _ in range(count)]
+            grown = (memory() - before) / count
+            first[0].sock.sendall(b"DONE\r\n")
+            first[0].ask(b"APPEND INBOX {3+}\r\nabc")
+            heard = [client.line() for client in clients]
+            for client in first + clients:
+                client.sock.close()
+            return grown, heard
+
+        grown, heard = await self.client(run)
+        self.assertLess(grown, 40_000)
+        self.assertEqual(heard, [b"* 1 EXISTS"] * count)
+
+
 async def _gather(coroutines: list[Any]) -> list[Any]:
     started = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
     return [await each for each in started]

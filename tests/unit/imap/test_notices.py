@@ -73,7 +73,7 @@ class NoticeTests(IMAPTestCase):
         one.ok("STORE 1 +FLAGS.SILENT (\\Seen)")
         lines = two.ok("NOOP")
         self.assertEqual(lines[0], "* VANISHED 1:2")
-        self.assertTrue(re.fullmatch(r"\* 1 FETCH \(UID 3 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)", lines[1]))
+        self.assertRegex(lines[1], r"^\* 1 FETCH \(UID 3 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
 
     def test_idle(self) -> None:
         client = self.selected()

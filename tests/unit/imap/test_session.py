@@ -388,12 +388,13 @@ class CountTests(IMAPTestCase):
                 for bucket in metrics.imap_command_duration_seconds.labels(name, result)._buckets
             )
 
-        before = [count("noop", "ok"), count("(unknown)", "badsyntax"), count("select", "usererror")]
+        kinds = (("noop", "ok"), ("(unknown)", "badsyntax"), ("select", "usererror"))
+        before = [count(*kind) for kind in kinds]
         client = self.login()
         client.ok("NOOP")
         client.command("NOPE")
         client.command("SELECT nope")
-        after = [count("noop", "ok"), count("(unknown)", "badsyntax"), count("select", "usererror")]
+        after = [count(*kind) for kind in kinds]
         for old, new in zip(before, after, strict=True):
             self.assertGreater(new, old)
 
