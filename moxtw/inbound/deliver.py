@@ -221,16 +221,20 @@ class _Work:
                 continue
             target = _Target(found.account, found.destination, recipient.path)
             await self._decide(index, recipient, [target])
-        explicit: set[Path] | None = None
+        explicit: set[str] | None = None
         for index, recipient in recipients:
             if recipient.alias is not None:
                 if explicit is None:
-                    explicit = {r.path for r in self.envelope.recipients}
+                    explicit = {
+                        r.destination.canonical
+                        for r in self.envelope.recipients
+                        if r.destination is not None
+                    }
                 await self._alias(index, recipient, explicit)
             elif recipient.destination is None:
                 self.refused[index] = (550, "5.1.1", "no such user", "unknownuser")
 
-    async def _alias(self, index: int, recipient: Recipient, explicit: set[Path]) -> None:
+    async def _alias(self, index: int, recipient: Recipient, explicit: set[str]) -> None:
         assert recipient.alias is not None
         alias: Alias = recipient.alias.alias
         author = self._author_address()
@@ -251,7 +255,7 @@ class _Work:
         wanted = {
             target.final
             for member, target in zip(members, targets, strict=True)
-            if target.final not in explicit and member.address != author
+            if member.address.pack() not in explicit and member.address != author
         }
         await self._decide(index, recipient, targets, wanted)
 

@@ -274,6 +274,9 @@ async def login_by_certificate(conn: SMTPServer) -> None:
         result = exc.result
         log.info("tls client certificate refused", cid=conn.cid, err=exc)
         conn.abort()
+    except Exception:
+        conn.abort()
+        raise
     finally:
         waiting = authenticator.record(attempt, result)
     if waiting is not None:

@@ -76,7 +76,7 @@ def combined(failed: Sequence[RecipientResult]) -> SMTPError:
             first.code, first.secode, "\n".join(dict.fromkeys(result.text for result in failed))
         )
     lines = [
-        f"{result.recipient.path.log_name}: {result.code} {result.secode} {result.text}"
+        f"{result.recipient.path.form(False)}: {result.code} {result.secode} {result.text}"
         for result in failed
     ]
     permanent = any(result.code >= 500 for result in failed)

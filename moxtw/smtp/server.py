@@ -113,6 +113,8 @@ class SMTPServer(ESMTP):
         # Session.
         self.hello: IPDomain | None = None
         self.esmtp = False
+        # Whether replies may have UTF-8: after MAIL with SMTPUTF8 (RFC 6531 3.7.4.2).
+        self.utf8 = False
         self.tls: TLSInfo | None = None
         self.login: Login | None = None
         self.ignore_certificate = False
@@ -599,6 +601,8 @@ class SMTPServer(ESMTP):
             return
         self.last_code = code
         self.last_secode = secode
+        if not text.isascii() and not self.utf8:
+            text = text.encode("ascii", "backslashreplace").decode()
         self.send(format_reply(code, secode, text, self.cid_text if code >= 400 else ""))
 
     def send(self, raw: bytes, level: int = TRACE) -> None:

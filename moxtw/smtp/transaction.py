@@ -86,6 +86,7 @@ def mail(conn: SMTPServer, rest: str) -> Awaitable[None] | None:
             raise SMTPError(555, "5.3.3", "REQUIRETLS not allowed for this connection")
     not_before = _not_before(args, conn.reactor.seconds())
     path = args.path
+    conn.utf8 = args.smtputf8
     if path.needs_utf8 and not args.smtputf8:
         raise SMTPError(550, "5.6.7", "non-ascii address requires SMTPUTF8")
     transaction = Transaction(args, not_before)

@@ -196,7 +196,7 @@ class DeliverTests(SynchronousTestCase):
         self.assertEqual(self.count("you"), 1)
 
     def test_members_that_are_recipients_get_one_copy(self) -> None:
-        self.assertEqual(self.codes("team@example.org", "me@example.org"), [0, 0])
+        self.assertEqual(self.codes("team@example.org", "Me+x@example.org"), [0, 0])
         self.assertEqual(self.count("me"), 1)
         self.assertEqual(self.count("you"), 1)
 
