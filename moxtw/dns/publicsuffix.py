@@ -9,7 +9,7 @@ from publicsuffixlist import PublicSuffixList
 
 @lru_cache(maxsize=1)
 def _list() -> PublicSuffixList:
-    return PublicSuffixList(idna=False)  # type: ignore[call-arg]
+    return PublicSuffixList()
 
 
 @lru_cache(maxsize=10_000)

@@ -40,6 +40,7 @@ from moxtw.store import incoming
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.version import VERSION
+from moxtw.web.listener import WebContext, make_ports
 
 logger = Logger("service")
 
@@ -92,6 +93,9 @@ class Parts:
             stop=self.stop_process,
             end_sessions=self.server.end_sessions,
             ensure_accounts=self.server.ensure_accounts,
+        )
+        self.web = WebContext(
+            self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt
         )
         self.control = ControlService(
             self.admin, str(self.static.data_path / "ctl"), self.reactor
@@ -255,12 +259,35 @@ def make_endpoints(parts: Parts) -> list[Endpoint]:
     """All endpoints of the configuration."""
     found: list[Endpoint] = []
     for name, listener in parts.static.listeners.items():
-        found.extend(_mail_endpoints(parts, name, listener))
+        pairs = key_pairs(name, listener) if listener.tls is not None else []
+        found.extend(_mail_endpoints(parts, name, listener, pairs))
+        found.extend(_web_endpoints(parts, name, listener, pairs))
     return found
 
 
-def _mail_endpoints(parts: Parts, name: str, listener: Listener) -> Iterator[Endpoint]:
-    pairs = key_pairs(name, listener) if listener.tls is not None else []
+def _web_endpoints(
+    parts: Parts, name: str, listener: Listener, pairs: list[KeyPair]
+) -> Iterator[Endpoint]:
+    for port in make_ports(parts.web, name, listener):
+        tls = None
+        if port.tls and listener.tls is not None:
+            min_version = listener.tls.min_version or "TLSv1.2"
+            tls = ServerTLS(pairs, clock=parts.reactor, min_version=min_version)
+        for ip in listener.ips:
+            yield Endpoint(
+                parts,
+                port.kind,
+                ip,
+                port.port,
+                port.site,
+                tls=tls,
+                proxy=listener.proxy_protocol,
+            )
+
+
+def _mail_endpoints(
+    parts: Parts, name: str, listener: Listener, pairs: list[KeyPair]
+) -> Iterator[Endpoint]:
     client_auth = listener.tls is not None and not listener.tls.client_auth_disabled
 
     def make_tls(*, tickets: bool = True, clients: bool = True) -> ServerTLS | None:
