@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -183,6 +184,11 @@ class Server(MultiService):
             return
         for endpoint in self._endpoints:
             endpoint.serve()
+        # What exists now stays: collections need not look at it again. And they come less often
+        # than for programs that make little garbage, as each message makes thousands of objects.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         if self._endpoints:
             logger.print(
                 "ready to serve",
