@@ -16,10 +16,12 @@ tells their log when a test fails.
 
 from __future__ import annotations
 
+import imaplib
 import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -44,12 +46,26 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PASSWORD = "te st-pässword"
-"""The password of all accounts: with a space, and beyond ASCII."""
+PASSWORD = "correct horse 42"
+"""The password of all accounts."""
+
+ZONE: Zone = {
+    "a.example": {"MX": ["10 mail.a.example."], "A": ["127.0.0.1"]},
+    "mail.a.example": {"A": ["127.0.0.1"]},
+    "b.example": {"MX": ["10 mail.b.example."]},
+    "mail.b.example": {"A": ["127.0.0.1"]},
+    "pf.example": {"MX": ["10 pf.example."], "A": ["127.0.0.1"]},
+    "client.example": {"A": ["127.0.0.1"]},
+    "load.example": {"A": ["127.0.0.1"]},
+    "localhost": {"A": ["127.0.0.1"]},
+    "1.0.0.127.in-addr.arpa": {"PTR": ["localhost."]},
+}
+"""What servers find in DNS unless a test says otherwise."""
 
 START_SECONDS = 60
 STOP_SECONDS = 15
 POLL_SECONDS = 0.02
+CLIENT_SECONDS = 30
 READY = b"ready to serve"
 
 
@@ -69,6 +85,29 @@ def poll(
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
         time.sleep(interval)
+
+
+def expect_ok(answer: tuple[str, list[Any]]) -> list[Any]:
+    """The data of imaplib's answer. Raises AssertionError unless it was OK."""
+    status, data = answer
+    if status != "OK":
+        raise AssertionError(f"{status}: {data!r}")
+    return data
+
+
+def smarthost(port: int, *domains: str) -> dict[str, Any]:
+    """Options for a server that passes mail for the domains (all, if none) on to a local port.
+
+    With STARTTLS, without a check of the certificate.
+    """
+    transport = {"SMTP": {"Host": "localhost", "Port": port, "STARTTLSInsecureSkipVerify": True}}
+    route: dict[str, Any] = {"Transport": "smarthost"}
+    if domains:
+        route["ToDomain"] = list(domains)
+    return {
+        "static": {"Transports": {"smarthost": transport}},
+        "dynamic": {"Routes": [route]},
+    }
 
 
 def free_port(ip: str = "127.0.0.1") -> int:
@@ -379,6 +418,65 @@ class MailServer:
                 return int(value.split()[0]) * 1024
         raise ServerError(f"no {field}")
 
+    # -- Clients -----------------------------------------------------------------------
+
+    def trust(self) -> ssl.SSLContext:
+        """A context for clients that verify its certificate."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def imap(self, account: str = "", password: str = PASSWORD) -> imaplib.IMAP4:
+        """An IMAP session, logged in as the account's first address."""
+        account = account or next(iter(self.accounts))
+        client = imaplib.IMAP4(self.ip, self.ports.imap, timeout=CLIENT_SECONDS)
+        login = f"\0{self.accounts[account][0]}\0{password}".encode()
+        client.authenticate("PLAIN", lambda _challenge: login)
+        return client
+
+    def messages(self, mailbox: str = "INBOX", account: str = "") -> list[bytes]:
+        """All messages of a mailbox, in its order; the mailbox stays as it is."""
+        client = self.imap(account)
+        try:
+            expect_ok(client.select(f'"{mailbox}"', readonly=True))
+            _, items = client.fetch("1:*", "(BODY.PEEK[])")
+            return [item[1] for item in items if isinstance(item, tuple)]
+        finally:
+            client.logout()
+
+    def wait_messages(
+        self,
+        text: bytes,
+        count: int,
+        mailbox: str = "INBOX",
+        account: str = "",
+        seconds: float = CLIENT_SECONDS,
+    ) -> list[bytes]:
+        """The messages in a mailbox that hold a text; waits until there are as many.
+
+        Raises ServerError if they do not come, or if there are more.
+        """
+
+        def find() -> list[bytes]:
+            found = [data for data in self.messages(mailbox, account) if text in data]
+            return found if len(found) >= count else []
+
+        try:
+            found = poll(find, seconds, f"{count} messages with {text!r}", 0.1)
+        except TimeoutError as exc:
+            raise ServerError(f"{exc}\n{self.log()}") from None
+        if len(found) > count:
+            raise ServerError(f"{len(found)} messages with {text!r}")
+        return found
+
+    def wait_message(
+        self,
+        text: bytes,
+        mailbox: str = "INBOX",
+        account: str = "",
+        seconds: float = CLIENT_SECONDS,
+    ) -> bytes:
+        """The one message in a mailbox that holds a text; waits for it to arrive."""
+        return self.wait_messages(text, 1, mailbox, account, seconds)[0]
+
     # -- What it kept ------------------------------------------------------------------
 
     def check(self) -> None:
@@ -421,7 +519,17 @@ class LiveCase(SynchronousTestCase):
     def mail_server(self, **options: Any) -> MailServer:
         """A mail server in a directory of its own, started; ended with the test."""
         options.setdefault("accounts", {"mjl": ["mjl@a.example"]})
+        if "resolver" not in options:
+            options["resolver"] = self.name_server(ZONE).address
         server = MailServer(self.mktemp(), **options)
         self._servers.append(server)
         self.addCleanup(server.kill)
         return server.start()
+
+    def finish(self, *servers: MailServer) -> None:
+        """End servers: nothing unforeseen was logged, and their stores are consistent."""
+        for server in servers:
+            self.assertIsNotNone(server.pid, "the server ended by itself")
+            server.stop()
+            self.assertEqual(server.errors(), [])
+            server.check()
