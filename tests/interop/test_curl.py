@@ -57,7 +57,7 @@ class CurlTests(LiveCase):
                     certificate=server.certificate,
                 )
 
-            self.assertIn(b'"Sent"', fetch(""))
+            self.assertIn(b'"/" Sent', fetch(""))
             fetch("INBOX", "--upload-file", self.file(name))
             self.assertIn(b"SEARCH %d" % number, fetch("INBOX?SUBJECT%20" + name))
             uid = fetch("INBOX", "-X", f"UID SEARCH SUBJECT {name}").split()[-1].decode()
@@ -67,7 +67,7 @@ class CurlTests(LiveCase):
             self.assertEqual(fetch(f"INBOX;UID={uid};SECTION=HEADER"), head)
             fetch("INBOX", "-X", f"STORE {number} +FLAGS.SILENT (\\Flagged)")
             self.assertIn(b"\\Flagged", fetch("INBOX", "-X", f"FETCH {number} (FLAGS)"))
-            for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"):
+            for mechanism in ("PLAIN", "CRAM-MD5"):
                 output = fetch("", "-X", "NAMESPACE", "--login-options", f"AUTH={mechanism}")
                 self.assertIn(b"NAMESPACE", output)
         self.finish(server)

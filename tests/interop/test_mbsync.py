@@ -84,7 +84,8 @@ class MbsyncTests(LiveCase):
 
     def far_flags(self, server, mailbox="INBOX"):
         client = server.imap()
-        expect_ok(client.select(mailbox, readonly=True))
+        if expect_ok(client.select(mailbox, readonly=True)) == [b"0"]:
+            return {}
         data = expect_ok(client.fetch("1:*", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])"))
         client.logout()
         found = {}
@@ -106,8 +107,9 @@ class MbsyncTests(LiveCase):
     def two_way(self, server, prefix):
         client = server.imap()
         expect_ok(client.select("INBOX"))
-        client.store("1:*", "+FLAGS.SILENT", r"(\Deleted)")
-        expect_ok(client.expunge())
+        if self.far_flags(server):
+            expect_ok(client.store("1:*", "+FLAGS.SILENT", r"(\Deleted)"))
+            expect_ok(client.expunge())
         one, two, three, four = (f"{prefix}.{name}" for name in ("one", "two", "three", "four"))
         for name, flags in ((one, r"(\Seen)"), (two, ""), (three, "")):
             data = message(name).replace(b"\n", b"\r\n")

@@ -5,7 +5,7 @@ from tests.support.server import PASSWORD, LiveCase, free_port, smarthost
 
 USER = "mjl@a.example"
 
-BODY = "Subject: {0}\nMessage-ID: <{0}@client.example>\nFrom: {1}\nTo: {2}\n\nby swaks\n.\n..dots\n"
+BODY = "Subject: {0}\nMessage-ID: <{0}@client.example>\nFrom: {1}\nTo: {2}\n\nby swaks\n.\n..dots"
 
 
 class SwaksTests(LiveCase):

@@ -7,6 +7,7 @@ is ended by its own stop command. All calls block, with deadlines.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import smtplib
@@ -14,6 +15,8 @@ import socket
 import stat
 import subprocess
 import tempfile
+import termios
+import time
 import unittest
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,6 +87,54 @@ def run(
     if problem:
         raise ProgramError(f"{problem}: {' '.join(argv)}\n{_text(output)}")
     return subprocess.CompletedProcess(argv, process.returncode, output)
+
+
+def run_on_terminal(
+    argv: Sequence[str | Path],
+    *,
+    seconds: float = PROGRAM_SECONDS,
+    env: Mapping[str, str] | None = None,
+) -> bytes:
+    """Run a program that wants a terminal to its end; gives what it wrote. Raises ProgramError."""
+    argv = [str(arg) for arg in argv]
+    master, slave = os.openpty()
+    try:
+        termios.tcsetwinsize(slave, (50, 160))
+        process = subprocess.Popen(
+            argv,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | {"TERM": "xterm"} | dict(env or {}),
+            start_new_session=True,
+        )
+    finally:
+        os.close(slave)
+    output = b""
+    end = time.monotonic() + seconds
+    try:
+        while process.poll() is None or select.select([master], [], [], 0)[0]:
+            if time.monotonic() > end:
+                raise ProgramError(
+                    f"not finished within {seconds:g} s: {' '.join(argv)}\n{_text(output)}"
+                )
+            if select.select([master], [], [], 0.1)[0]:
+                try:
+                    output += os.read(master, 65536)
+                except OSError:
+                    # How a terminal tells that nobody has it open any more.
+                    break
+        process.wait(max(0.1, end - time.monotonic()))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        os.close(master)
+    if process.returncode != 0:
+        raise ProgramError(
+            f"exit status {process.returncode}: {' '.join(argv)}\n{_text(output)}"
+        )
+    return output
 
 
 def _text(output: bytes) -> str:

@@ -74,7 +74,7 @@ class ServerError(Exception):
 
 
 def poll(
-    ready: Callable[[], T], seconds: float, what: str, interval: float = POLL_SECONDS
+    ready: Callable[[], T | None], seconds: float, what: str, interval: float = POLL_SECONDS
 ) -> T:
     """Call `ready` until it gives something true, and return that. Raises TimeoutError."""
     end = time.monotonic() + seconds
@@ -434,13 +434,7 @@ class MailServer:
 
     def messages(self, mailbox: str = "INBOX", account: str = "") -> list[bytes]:
         """All messages of a mailbox, in its order; the mailbox stays as it is."""
-        client = self.imap(account)
-        try:
-            expect_ok(client.select(f'"{mailbox}"', readonly=True))
-            _, items = client.fetch("1:*", "(BODY.PEEK[])")
-            return [item[1] for item in items if isinstance(item, tuple)]
-        finally:
-            client.logout()
+        return self.wait_messages(b"", 0, mailbox, account)
 
     def wait_messages(
         self,
@@ -452,17 +446,31 @@ class MailServer:
     ) -> list[bytes]:
         """The messages in a mailbox that hold a text; waits until there are as many.
 
-        Raises ServerError if they do not come, or if there are more.
+        Raises ServerError if they do not come, or if there are more. count 0: all, at once.
         """
+        client = self.imap(account)
+        known: dict[bytes, bytes] = {}
 
-        def find() -> list[bytes]:
-            found = [data for data in self.messages(mailbox, account) if text in data]
-            return found if len(found) >= count else []
+        def find() -> list[bytes] | None:
+            # EXAMINE again, as some commands in between may not tell of removals.
+            if expect_ok(client.select(f'"{mailbox}"', readonly=True)) == [b"0"]:
+                return None if count else []
+            (uids,) = expect_ok(client.uid("SEARCH", "ALL"))
+            for uid in uids.split():
+                if uid not in known:
+                    data = expect_ok(client.uid("FETCH", uid.decode(), "(BODY.PEEK[])"))
+                    known[uid] = data[0][1]
+            found = [known[uid] for uid in uids.split() if text in known[uid]]
+            return found if len(found) >= count else None
 
         try:
+            if not count:
+                return find() or []
             found = poll(find, seconds, f"{count} messages with {text!r}", 0.1)
         except TimeoutError as exc:
             raise ServerError(f"{exc}\n{self.log()}") from None
+        finally:
+            client.logout()
         if len(found) > count:
             raise ServerError(f"{len(found)} messages with {text!r}")
         return found
