@@ -104,7 +104,9 @@ class NeomuttTests(LiveCase):
         self.assertEqual(client.search(None, "ALL")[1], [b""])
         client.logout()
         # From a file into a mailbox.
-        self.keys(str(copy), "<tag-pattern>~A<enter><tag-prefix><copy-message><kill-line>=Drafts<enter>")
+        self.keys(
+            str(copy), "<tag-pattern>~A<enter><tag-prefix><copy-message><kill-line>=Drafts<enter>"
+        )
         uploaded = server.wait_messages(b"Subject: =?utf-8?", 2, mailbox="Drafts")
         self.assertEqual(
             sorted(data.partition(b"\r\n\r\n")[2] for data in uploaded),

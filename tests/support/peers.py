@@ -290,16 +290,26 @@ class Postfix:
             found.append(path.read_bytes())
         return found
 
-    def wait_message(self, text: bytes, seconds: float = PROGRAM_SECONDS) -> bytes:
-        """The message delivered here that holds a text."""
+    def wait_messages(
+        self, text: bytes, count: int, seconds: float = PROGRAM_SECONDS
+    ) -> list[bytes]:
+        """The messages delivered here that hold a text, once there are as many."""
 
-        def find() -> bytes | None:
-            return next((data for data in self.messages() if text in data), None)
+        def find() -> list[bytes] | None:
+            found = [data for data in self.messages() if text in data]
+            return found if len(found) >= count else None
 
         try:
-            return poll(find, seconds, f"message with {text!r}")
+            found = poll(find, seconds, f"{count} messages with {text!r}")
         except TimeoutError as exc:
             raise ServerError(f"{exc}\n{self.log()}") from None
+        if len(found) > count:
+            raise ServerError(f"{len(found)} messages with {text!r}")
+        return found
+
+    def wait_message(self, text: bytes, seconds: float = PROGRAM_SECONDS) -> bytes:
+        """The one message delivered here that holds a text."""
+        return self.wait_messages(text, 1, seconds)[0]
 
     def queued(self) -> int:
         """How many messages wait in its queue."""
