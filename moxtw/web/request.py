@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -59,12 +60,15 @@ class WebRequest(server.Request):
     _header_time: float | None = None
     _size: int = 0
     _done: bool = False
+    _tls: SSL.Connection | None = None
 
     def gotLength(self, length: int | None) -> None:
         """The header is complete: find out where the request goes, and what it may send."""
         site = self.channel.site
         self.site = site
         self._started = site.clock.seconds()
+        # Asked now: when the connection is lost, its transport no longer knows.
+        self._tls = tls_connection(self.transport)
         self.cid = site.ids.next()
         self.method = self.channel._command
         self.uri = self.channel._path
@@ -155,8 +159,7 @@ class WebRequest(server.Request):
 
     def tls_text(self) -> str:
         """The TLS connection in words, '' for plain ones."""
-        connection = tls_connection(self.transport)
-        return tls_info(connection).text if connection is not None else ""
+        return "" if self._tls is None else tls_info(self._tls).text
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer."""
@@ -192,8 +195,7 @@ class WebRequest(server.Request):
         )
         if not target.logged or not log.enabled(DEBUG):
             return
-        connection = tls_connection(self.transport)
-        tls = "plain" if connection is None else tls_info(connection).version.lower()
+        tls = "plain" if self._tls is None else tls_info(self._tls).version.lower()
         log.debug(
             "http request",
             cid=self.cid,
