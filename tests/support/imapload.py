@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 READ_SIZE = 1 << 20
@@ -99,16 +99,23 @@ class IMAPLoad:
             raise IMAPError(line.decode("utf-8", "replace"))
         return Answer(seconds, size, line, b"".join(kept))
 
-    def append(self, mailbox: bytes, messages: Iterable[bytes], window: int = 500) -> float:
+    def append(
+        self,
+        mailbox: bytes,
+        messages: Iterable[bytes],
+        window: int = 500,
+        on_ok: Callable[[int], None] | None = None,
+    ) -> float:
         """APPEND messages, pipelined with LITERAL+; returns the seconds it took.
 
-        window: how many may be unanswered. Raises IMAPError unless all are answered with OK.
+        window: how many may be unanswered. on_ok is told the number of each message that was
+        answered with OK. Raises IMAPError at another answer.
         """
+        self._count += 1
         prefix = b"p%d." % self._count
-        mark = b"\n" + prefix
         sent = answered = 0
         out = bytearray()
-        rest = b"\n"
+        rest = b""
         source = iter(messages)
         more = True
         begun = time.perf_counter()
@@ -132,20 +139,19 @@ class IMAPLoad:
                 if writable:
                     del out[: self._socket.send(out)]
                 if readable:
-                    rest += self._receive()
-                    lines, newline, last = rest.rpartition(b"\n")
-                    if newline:
-                        count = lines.count(mark)
-                        if count != (lines + b" ").count(b" OK ", 0):
-                            for line in lines.split(b"\n"):
-                                if line.startswith(prefix) and b" OK" not in line[:20]:
-                                    raise IMAPError(line.decode("utf-8", "replace"))
-                        answered += count
-                        rest = newline + last
+                    *lines, rest = (rest + self._receive()).split(b"\n")
+                    for line in lines:
+                        if not line.startswith(prefix):
+                            continue
+                        number, _, answer = line[len(prefix) :].partition(b" ")
+                        if not answer.startswith(b"OK"):
+                            raise IMAPError(line.decode("utf-8", "replace"))
+                        answered += 1
+                        if on_ok is not None:
+                            on_ok(int(number))
         finally:
             self._socket.setblocking(True)
             self._socket.settimeout(SECONDS)
-        self._count += 1
         return time.perf_counter() - begun
 
 

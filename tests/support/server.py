@@ -383,6 +383,24 @@ class MailServer:
             self._process.wait()
             self._process = None
 
+    def moxtw(self, *args: str, seconds: float = CLIENT_SECONDS) -> str:
+        """What the moxtw command prints for this server. Raises ServerError if it fails."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", "from moxtw.cli.main import main; main()"),
+                *("-config", str(self.config_path), *args),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+        if done.returncode:
+            raise ServerError(f"moxtw {' '.join(args)}: {done.stderr.decode()}")
+        return done.stdout.decode()
+
     def log_bytes(self) -> bytes:
         """What it wrote since it was last started."""
         with open(self.log_path, "rb") as file:
