@@ -97,6 +97,7 @@ class AdminContext:
     stop: ends the process, as after SIGTERM.
     end_sessions: ends what an account has open, and forgets what was cached of its logins.
     ensure_accounts: makes the rows of configured accounts that have none.
+    keys_changed: lets TLS public keys that were added or removed count.
     """
 
     config: Config
@@ -107,6 +108,7 @@ class AdminContext:
     stop: Callable[[], object] = field(default=lambda: None)
     end_sessions: Callable[[str], object] = field(default=lambda account: None)
     ensure_accounts: Callable[[], Awaitable[None]] = field(default=_nothing)
+    keys_changed: Callable[[], Awaitable[None]] = field(default=_nothing)
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
         """Change domains.conf. Raises OperationError, and nothing is changed then."""

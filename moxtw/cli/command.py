@@ -41,10 +41,10 @@ class Command:
     words: its name ("queue list"); params: the rest of its usage line; run: "module:function"
     below moxtw.cli; doc: what it does, in paragraphs, the first sentence for lists; args: how
     many arguments it takes at least and at most (None: any number); logs: whether it sees to
-    its log itself.
+    its log itself; dashes: whether its arguments may begin with a dash.
     """
 
-    __slots__ = ("doc", "flags", "least", "logs", "most", "params", "run", "words")
+    __slots__ = ("dashes", "doc", "flags", "least", "logs", "most", "params", "run", "words")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Command:
         flags: tuple[Flag, ...] = (),
         *,
         logs: bool = False,
+        dashes: bool = False,
     ) -> None:
         self.words = tuple(words.split())
         self.params = params
@@ -64,6 +65,7 @@ class Command:
         self.least, self.most = args
         self.flags = flags
         self.logs = logs
+        self.dashes = dashes
 
     @property
     def name(self) -> str:

@@ -69,11 +69,18 @@ def _name(arg: str) -> tuple[str, str | None] | None:
     return name, value if equals else None
 
 
-def parse(args: Sequence[str], flags: Sequence[Flag], *, until_argument: bool = False) -> Parsed:
+def parse(
+    args: Sequence[str],
+    flags: Sequence[Flag],
+    *,
+    until_argument: bool = False,
+    lenient: bool = False,
+) -> Parsed:
     """Take flags from arguments, up to ``--``.
 
-    Known flags are also taken behind arguments, unknown ones are arguments there. With
-    `until_argument` the first argument ends the flags. Raises UsageError, HelpWanted.
+    Known flags are also taken behind arguments, unknown ones are arguments there, and with
+    `lenient` everywhere. With `until_argument` the first argument ends the flags. Raises
+    UsageError, HelpWanted.
     """
     known = {flag.name: flag for flag in flags}
     parsed = Parsed(flags)
@@ -96,7 +103,7 @@ def parse(args: Sequence[str], flags: Sequence[Flag], *, until_argument: bool = 
         if flag is None:
             if name in HELP and text is None:
                 raise HelpWanted
-            if parsed.args:
+            if parsed.args or lenient:
                 parsed.args.append(arg)
                 continue
             raise UsageError(f"unknown flag -{name}")

@@ -88,7 +88,7 @@ def run(
     own = {flag.name for flag in command.flags}
     flags = (*command.flags, *(flag for flag in GLOBAL_FLAGS if flag.name not in own))
     try:
-        rest = parse(first.args[count:], flags)
+        rest = parse(first.args[count:], flags, lenient=command.dashes)
         _check_count(command, rest)
         invocation = Invocation(
             command,

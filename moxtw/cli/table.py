@@ -116,6 +116,7 @@ Protocols, hosts and ports are those of the listeners in mox.conf.""",
 Received lines of messages, and errors over TLS and HTTP, have an encrypted form of the
 connection id. It is decrypted with data/receivedid.key, and printed in hex, as in log lines.""",
         (1, 1),
+        dashes=True,
     ),
     Command(
         "dns lookup",

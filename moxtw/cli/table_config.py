@@ -130,6 +130,58 @@ It must have no addresses any more. Its DKIM keys are moved to dkim/old.""",
         (1, 1),
     ),
     Command(
+        "config tlspubkey list",
+        "[account]",
+        "tlspubkey:list_",
+        "List the TLS public keys of an account, or of all accounts.",
+        (0, 1),
+    ),
+    Command(
+        "config tlspubkey get",
+        "fingerprint",
+        "tlspubkey:get",
+        "Print a TLS public key, with its certificate.",
+        (1, 1),
+        dashes=True,
+    ),
+    Command(
+        "config tlspubkey add",
+        "address [name] <certificate.pem",
+        "tlspubkey:add",
+        """Let a TLS client certificate log in to an account.
+
+The certificate is read from standard input. Only its key counts: dates, names and signature
+are not looked at. IMAP connections with it are logged in from their start, with the address;
+otherwise clients log in with mechanism EXTERNAL.""",
+        (1, 2),
+        (
+            Flag(
+                "no-imap-preauth",
+                BOOL,
+                "Do not log IMAP connections in from their start: some programs do not expect it.",
+            ),
+        ),
+    ),
+    Command(
+        "config tlspubkey rm",
+        "fingerprint",
+        "tlspubkey:remove",
+        "Remove a TLS public key: its certificate logs in no more.",
+        (1, 1),
+        dashes=True,
+    ),
+    Command(
+        "config tlspubkey gen",
+        "stem",
+        "tlspubkey:gen",
+        """Make an ed25519 key and a certificate for a mail program.
+
+Files are written whose names begin with stem: the private key, the certificate, and both
+together, as programs want them. The seed of the key is printed too. The server is not asked:
+"moxtw config tlspubkey add" makes the key known.""",
+        (1, 1),
+    ),
+    Command(
         "config alias list",
         "domain",
         "admin:alias_list",

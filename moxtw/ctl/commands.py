@@ -5,13 +5,15 @@ Filters, sorts and lists of addresses are JSON on one line.
 
 from __future__ import annotations
 
+import base64
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
 
-from moxtw.admin import accounts, aliases, domains, queue, system
+from moxtw.admin import accounts, aliases, domains, queue, system, tlskeys
 from moxtw.admin.context import AdminContext, Caller, not_found, user_error
 from moxtw.config.dynamic import Alias
 from moxtw.ctl.server import Answer, Command, Lines, Stream
@@ -143,6 +145,59 @@ async def _address_remove(ctx: AdminContext, caller: Caller, address: str) -> An
 
 async def _address_account(ctx: AdminContext, caller: Caller, address: str) -> Answer:
     return Lines([await accounts.address_account(ctx, caller, address)])
+
+
+# TLS public keys
+
+
+async def _key_list(ctx: AdminContext, caller: Caller, account: str) -> Answer:
+    rows = [
+        (
+            key.fingerprint,
+            _time(api.timestamp(key.created)),
+            key.type,
+            key.name,
+            "no" if key.no_imap_preauth else "yes",
+            key.account,
+            key.login_address,
+        )
+        for key in await tlskeys.key_list(ctx, caller, account)
+    ]
+    return Stream(_table("FINGERPRINT CREATED TYPE NAME IMAP-PREAUTH ACCOUNT LOGIN-ADDRESS", rows))
+
+
+async def _key_get(ctx: AdminContext, caller: Caller, fingerprint: str) -> Answer:
+    key = await tlskeys.get(ctx, caller, fingerprint)
+    pem = ssl.DER_cert_to_PEM_cert(key.cert_der)
+    return _lines(
+        [
+            f"# fingerprint {key.fingerprint}",
+            f"# type {key.type}",
+            f"# name {key.name}",
+            f"# account {key.account}",
+            f"# login address {key.login_address}",
+            f"# imap preauth {'no' if key.no_imap_preauth else 'yes'}",
+            *pem.splitlines(),
+        ]
+    )
+
+
+async def _key_add(
+    ctx: AdminContext, caller: Caller, address: str, name: str, preauth: str, der: str
+) -> Answer:
+    try:
+        cert = base64.b64decode(der, validate=True)
+    except ValueError as exc:
+        raise user_error(f"certificate: {exc}") from exc
+    key = await tlskeys.add(
+        ctx, caller, address, name, cert, no_imap_preauth=not _bool(preauth)
+    )
+    return Lines([key.fingerprint])
+
+
+async def _key_remove(ctx: AdminContext, caller: Caller, fingerprint: str) -> Answer:
+    await tlskeys.remove(ctx, caller, fingerprint)
+    return None
 
 
 # Domains
@@ -372,6 +427,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "addressadd": Command(_address_add, 2),
     "addressrm": Command(_address_remove, 1),
     "addressaccount": Command(_address_account, 1),
+    "tlspubkeylist": Command(_key_list, 1),
+    "tlspubkeyget": Command(_key_get, 1),
+    "tlspubkeyadd": Command(_key_add, 4),
+    "tlspubkeyrm": Command(_key_remove, 1),
     "domainadd": Command(_domain_add, 4),
     "domainrm": Command(_domain_remove, 1),
     "domaindisabled": Command(_domain_disabled, 2),

@@ -93,6 +93,7 @@ class Parts:
             stop=self.stop_process,
             end_sessions=self.server.end_sessions,
             ensure_accounts=self.server.ensure_accounts,
+            keys_changed=self.authenticator.reload_keys,
         )
         self.web = WebContext(
             self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt

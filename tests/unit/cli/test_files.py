@@ -239,7 +239,7 @@ class ToolTests(SynchronousTestCase):
         args = ("-config", directory / "mox.conf", "cid")
         self.assertIn("never started", call(*args, "x").err)
         ids = ConnectionIds(load_or_create_key(directory / "data"), 0)
-        result = call(*args, "--", ids.encrypt(0x1234ABCD))
+        result = call(*args, ids.encrypt(0x1234ABCD))
         self.assertEqual((result.code, result.out), (0, "1234abcd\n"))
         self.assertIn("not a connection id", call(*args, "x").err)
 

@@ -80,6 +80,11 @@ class FlagTests(SynchronousTestCase):
         self.assertEqual(parse(["--", "-h"], FLAGS).args, ["-h"])
         self.assertEqual(parse(["-name", "-h"], FLAGS).values["name"], "-h")
 
+    def test_arguments_that_begin_with_a_dash(self) -> None:
+        parsed = parse(["-x_y", "-n", "1", "-z"], FLAGS, lenient=True)
+        self.assertEqual((parsed.values["n"], parsed.args), (1, ["-x_y", "-z"]))
+        self.assertRaises(HelpWanted, parse, ["-h"], FLAGS, lenient=True)
+
     def test_flags_before_a_command(self) -> None:
         parsed = parse(["-n", "1", "list", "-n", "2", "-x"], FLAGS, until_argument=True)
         self.assertEqual(parsed.values["n"], 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import json
 import os
 from collections.abc import Sequence
@@ -9,11 +11,21 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw import log as logs
+from moxtw.admin import tlskeys
+from moxtw.admin.context import Caller, OperationError
 from moxtw.cli import server
 from moxtw.ctl import client
+from moxtw.net.certs import fingerprint
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts, credentials, queuedb, queuelists
 from moxtw.store.queuelists import Order, Query
@@ -221,6 +233,99 @@ class ConfigTests(Case):
         self.assertIn("line breaks", self.bad(
             "config", "account", "disable", "me", "no\naccountrm\nme"))
         self.assertEqual(self.ctx.config.path.read_bytes(), before)
+
+
+class TLSKeyTests(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.changed: list[bool] = []
+
+        async def keys_changed() -> None:
+            self.changed.append(True)
+
+        object.__setattr__(self.ctx, "keys_changed", keys_changed)
+        self.stem = Path(self.mktemp()).absolute()
+
+    def test_made_added_listed_and_removed(self) -> None:
+        out = self.good("config", "tlspubkey", "gen", self.stem)
+        made = dict(line.split(maxsplit=1) for line in out.splitlines()[2:5])
+        combined, seed, found = made["both"], made["seed"], made["fingerprint"]
+        key = load_pem_private_key(Path(combined).read_bytes(), None)
+        assert isinstance(key, Ed25519PrivateKey)
+        self.assertEqual(base64.urlsafe_b64decode(seed + "="), key.private_bytes_raw())
+        self.assertEqual(Path(combined).stat().st_mode & 0o777, 0o600)
+        pem = Path(f"{self.stem}.ed25519.certificate.pem").read_bytes()
+        self.assertTrue(Path(combined).read_bytes().endswith(pem))
+        self.assertEqual(fingerprint(load_pem_x509_certificate(pem)), found)
+        self.assertIn("exists already", self.bad("config", "tlspubkey", "gen", self.stem))
+
+        args = ("config", "tlspubkey", "add", "Me+x@example.org")
+        out = self.good(*args, "laptop", stdin=pem)
+        self.assertIn(found, out)
+        self.assertEqual(self.changed, [True])
+        self.assertIn("registered already", self.bad(*args, stdin=pem))
+        for account in ((), ("me",)):
+            head, row = self.good("config", "tlspubkey", "list", *account).splitlines()
+            self.assertEqual(row.split()[0], found)
+            self.assertEqual(row.split()[2:], ["ed25519", "laptop", "yes", "me", "me@example.org"])
+        self.assertIn("no account", self.bad("config", "tlspubkey", "list", "nobody"))
+        printed = self.good("config", "tlspubkey", "get", found)
+        self.assertIn("# name laptop\n", printed)
+        self.assertEqual(
+            load_pem_x509_certificate(printed.encode()), load_pem_x509_certificate(pem)
+        )
+        self.good("config", "tlspubkey", "rm", found)
+        self.assertEqual(self.changed, [True, True])
+        self.assertEqual(self.good("config", "tlspubkey", "list"), "(none)\n")
+        self.bad("config", "tlspubkey", "rm", found)
+        self.bad("config", "tlspubkey", "get", found)
+        self.good(*args, "-no-imap-preauth", stdin=pem)
+        row = self.good("config", "tlspubkey", "list").splitlines()[1]
+        # Without a name it is that of the certificate.
+        self.assertEqual(row.split()[3:5], [self.stem.name[:64], "no"])
+
+    def certificate(self, key: Any) -> bytes:
+        now = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+        name = x509.Name([])
+        return (
+            x509.CertificateBuilder(name, name, key.public_key(), 0xABCD, now, now)
+            .sign(key, hashes.SHA256())
+            .public_bytes(Encoding.PEM)
+        )
+
+    def test_kinds(self) -> None:
+        cases = [
+            (ec.generate_private_key(ec.SECP256R1()), "ecdsa-p256"),
+            (rsa.generate_private_key(65537, 2048), "rsa-2048"),
+            (ec.generate_private_key(ec.SECP384R1()), ""),
+            (rsa.generate_private_key(65537, 1024), ""),
+        ]
+        args = ("config", "tlspubkey", "add", "me@example.org")
+        for key, kind in cases:
+            pem = self.certificate(key)
+            if not kind:
+                self.assertIn("the key must be", self.bad(*args, stdin=pem))
+                continue
+            self.good(*args, stdin=pem)
+            rows = self.good("config", "tlspubkey", "list").splitlines()
+            self.assertEqual(rows[-1].split()[2:4], [kind, "abcd"])
+
+    def test_other_input(self) -> None:
+        pem = self.certificate(ec.generate_private_key(ec.SECP256R1()))
+        args = ("config", "tlspubkey", "add")
+        for data in (b"", b"bla", pem[:200], pem + pem):
+            self.bad(*args, "me@example.org", stdin=data)
+        self.assertIn("no account", self.bad(*args, "x@example.org", stdin=pem))
+        self.assertIn("bad name", self.bad(*args, "me@example.org", "x" * 201, stdin=pem))
+        self.assertEqual(self.changed, [])
+        for der in (b"", b"\x30\x80", b"\x30" * 200, b"x" * 70_000):
+            failure = self.failureResultOf(
+                Deferred.fromCoroutine(
+                    tlskeys.add(self.ctx, Caller("ctl", "x"), "me@example.org", "", der)
+                ),
+                OperationError,
+            )
+            self.assertEqual(failure.value.kind, "user")
 
 
 class QueueTests(Case):
