@@ -12,7 +12,7 @@ import re
 import smtplib
 
 from tests.support.imapload import IMAPError, IMAPLoad
-from tests.support.server import PASSWORD, ZONE, LiveCase, expect_ok, poll
+from tests.support.server import PASSWORD, ZONE, LiveCase, expect_ok
 from tests.support.smtpload import SMTPLoad, Workers
 
 ROUNDS = int(os.environ.get("MOXTW_KILL_ROUNDS", "4"))
@@ -23,14 +23,14 @@ NAME = re.compile(rb"^Message-ID: <([a-z0-9.]+)@load\.example>\r$", re.M)
 SIZES = (1000, 4096, 4096, 60_000, 200_000)
 
 
-def message(name: str, size: int) -> bytes:
+def message(name: str, size: int, sender: str = "load@load.example") -> bytes:
     """A message whose last line is a digest of its text."""
     line = hashlib.sha256(name.encode()).hexdigest().encode() + b"\r\n"
     text = line * (size // len(line) + 1)
     return (
-        b"From: <load@load.example>\r\nTo: <mjl@a.example>\r\nSubject: load\r\n"
+        b"From: <%s>\r\nTo: <mjl@a.example>\r\nSubject: load\r\n"
         b"Message-ID: <%s@load.example>\r\n\r\n%s%s\r\n"
-        % (name.encode(), text, hashlib.sha256(text).hexdigest().encode())
+        % (sender.encode(), name.encode(), text, hashlib.sha256(text).hexdigest().encode())
     )
 
 
@@ -94,9 +94,8 @@ class DurabilityTests(LiveCase):
                     number = 0
                     while not workers.ending:
                         name = f"{label}.{number}"
-                        client.sendmail(USER, [f"{name}@away.example"], message(name, 1000).replace(
-                            b"From: <load@load.example>", b"From: <mjl@a.example>"
-                        ))
+                        content = message(name, 1000, sender=USER)
+                        client.sendmail(USER, [f"{name}@away.example"], content)
                         workers.done(name)
                         number += 1
             except smtplib.SMTPException as exc:
@@ -113,8 +112,7 @@ class DurabilityTests(LiveCase):
             for i in range(2):
                 workers.add(self.append(f"r{turn}.append{i}"))
             submitters.add(self.submit(f"r{turn}.submit"))
-            enough = self.random.randrange(60, 300)
-            poll(lambda: len(workers.acknowledged) >= enough, 60, "load", 0.005)
+            workers.wait(self.random.randrange(60, 300))
             self.server.kill()
             workers.finish()
             submitters.finish()

@@ -106,6 +106,16 @@ class Workers:
         with self._lock:
             self.acknowledged.append(name)
 
+    def wait(self, count: int, seconds: float = SECONDS) -> None:
+        """Return when as many pieces were acknowledged. Raises TimeoutError."""
+        end = time.monotonic() + seconds
+        while len(self.acknowledged) < count:
+            if self.problems:
+                raise self.problems[0]
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(self.acknowledged)} of {count} after {seconds:g} s")
+            time.sleep(0.005)
+
     @property
     def ending(self) -> bool:
         """Whether to begin no more."""
