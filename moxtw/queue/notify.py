@@ -7,7 +7,7 @@ from typing import Final
 
 from moxtw.config.static import Static
 from moxtw.mail.address import IPDomain, Path, parse_path
-from moxtw.mail.compose import message_id
+from moxtw.mail.compose import is_message_id, message_id
 from moxtw.mail.dsn import DELAYED, DSN, FAILED, DSNRecipient, compose_dsn
 from moxtw.mail.header import parse_headers
 from moxtw.mail.received import delivered_to, return_path
@@ -100,7 +100,8 @@ def compose(
         message_id=message_id(hostname),
         when=now,
         utf8=utf8,
-        references=[message.message_id] if message.message_id else [],
+        # One that nobody could refer to must not keep the sender from being told.
+        references=[message.message_id] if is_message_id(message.message_id) else [],
     )
     prefix = return_path(Path()) + (b"" if sender.is_zero else delivered_to(sender, utf8))
     if message.is_dmarc_report:
