@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import mmap
 import os
 import secrets
 import time
@@ -242,12 +241,9 @@ class Spool:
 
 
 def _parse_file(path: str) -> ParsedMessage:
-    with (
-        open(path, "rb") as f,
-        mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view,
-        memoryview(view) as data,
-    ):
-        return analyse(data, _TEXT_LIMIT)
+    # Read, not mapped: the parser wants bytes, and a mapping would be in memory beside them.
+    with open(path, "rb") as f:
+        return analyse(f.read(), _TEXT_LIMIT)
 
 
 class Contents:
