@@ -180,6 +180,17 @@ That is its addresses, ids, dates, and the tree of its parts with their places i
         (Flag("smtputf8", BOOL, "UTF-8 in headers and addresses is expected, not warned about."),),
     ),
     Command(
+        "webapi",
+        "[method [base-url-with-credentials]]",
+        "webapi:webapi",
+        """Call a method of the HTTP API for programs, or tell about methods.
+
+Without arguments the methods are listed, with a method its request and answer are shown. With
+a base URL, such as http://mox%40localhost:moxmoxmox@localhost:1080/webapi/, the method is
+called: its request is read as JSON from standard input, and the answer is printed.""",
+        (0, 2),
+    ),
+    Command(
         "verifydata",
         "data-directory",
         "tools:verifydata",

@@ -26,15 +26,10 @@ from moxtw.web.rpc import PlainError, plain, shielded
 from moxtw.web.sessions import FAILURE_DELAY
 from moxtw.web.typewords import Cleaners
 from moxtw.web.visit import SECURITY_HEADERS, Origin, Visit, header
+from moxtw.web.webapi.examples import SEND, indented
 from moxtw.web.webapi.formdata import FormError, parse_form
 from moxtw.web.webapi.send import Parts, Sender
-from moxtw.web.webapi.types import (
-    NameAddress,
-    SendRequest,
-    SendResult,
-    Submission,
-    WebapiError,
-)
+from moxtw.web.webapi.types import SendRequest, WebapiError
 
 log = Logger("webapi")
 
@@ -273,8 +268,8 @@ def _json(status: int, value: Any) -> Response:
 
 
 def _method_page(method: Method) -> str:
-    example = msgspec.json.format(_encode(method.example_request), indent=2).decode()
-    result = msgspec.json.format(_encode(method.example_result), indent=2).decode()
+    example = indented(method.example_request)
+    result = indented(method.example_result)
     return (
         f"<h1>{method.name}</h1>\n<p>{escape(method.doc)}</p>\n"
         '<form method="POST" enctype="multipart/form-data">\n'
@@ -298,25 +293,7 @@ def make_webapi(
     """The resource of the API at a URL path; `max_size` of a message in bytes."""
     sender = Sender(admin, submit, max_size)
     methods = [
-        Method(
-            "Send",
-            "Compose a message, and queue it for its recipients. Files may be in the JSON, or "
-            "in form fields alternativefile, inlinefile and attachedfile.",
-            SendRequest,
-            sender.send,
-            SendRequest(
-                From=[NameAddress("Me", "me@example.org")],
-                To=[NameAddress("You", "you@example.net")],
-                Subject="hello",
-                Text="text ☺\n",
-                Extra={"orderid": "1"},
-                SaveSent=True,
-            ),
-            SendResult(
-                "<kVTha0Q-a5Zh1MuTh5rUjg@example.org>",
-                [Submission("you@example.net", 10, "ZfV16EATHwKEufrSMo055Q")],
-            ),
-        ),
+        Method(SEND.name, SEND.doc, SendRequest, sender.send, SEND.request, SEND.result),
     ]
     app = Klein()
     WebAPI(admin, path, origin=origin, authenticator=authenticator, methods=methods).route(app)
