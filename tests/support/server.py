@@ -95,17 +95,21 @@ def expect_ok(answer: tuple[str, list[Any]]) -> list[Any]:
     return data
 
 
-def smarthost(port: int, *domains: str) -> dict[str, Any]:
+def smarthost(port: int, *domains: str, starttls: bool = True) -> dict[str, Any]:
     """Options for a server that passes mail for the domains (all, if none) on to a local port.
 
     With STARTTLS, without a check of the certificate.
     """
-    transport = {"SMTP": {"Host": "localhost", "Port": port, "STARTTLSInsecureSkipVerify": True}}
+    transport = {
+        "Host": "localhost",
+        "Port": port,
+        ("STARTTLSInsecureSkipVerify" if starttls else "NoSTARTTLS"): True,
+    }
     route: dict[str, Any] = {"Transport": "smarthost"}
     if domains:
         route["ToDomain"] = list(domains)
     return {
-        "static": {"Transports": {"smarthost": transport}},
+        "static": {"Transports": {"smarthost": {"SMTP": transport}}},
         "dynamic": {"Routes": [route]},
     }
 
@@ -182,7 +186,7 @@ class MailServer:
     accounts: their names, with addresses; the hosted domains are those of the addresses.
     resolver: ``ip:port`` of the name server that it asks. smtp_port: the port for mail of
     other servers, by default a free one. static and dynamic are merged into the two
-    configuration files. The listener is called ``local``.
+    configuration files, account_options into each account, listener into the only listener.
     """
 
     def __init__(
@@ -198,6 +202,7 @@ class MailServer:
         listener: Mapping[str, Any] | None = None,
         static: Mapping[str, Any] | None = None,
         dynamic: Mapping[str, Any] | None = None,
+        account_options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory).absolute()
@@ -212,6 +217,7 @@ class MailServer:
         self._listener = dict(listener or {})
         self._static = dict(static or {})
         self._dynamic = dict(dynamic or {})
+        self._account_options = dict(account_options or {})
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -282,6 +288,7 @@ class MailServer:
                 "Domain": addresses[0].rpartition("@")[2],
                 "Destinations": dict.fromkeys(addresses),
                 "NoFirstTimeSenderDelay": True,
+                **self._account_options,
             }
         conf: dict[str, Any] = {"Domains": domains, "Accounts": accounts}
         conf.update(self._dynamic)

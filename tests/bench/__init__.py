@@ -1,0 +1,1 @@
+"""Benchmarks: the server beside others, on loopback. Run by bin/bench."""
