@@ -215,7 +215,9 @@ class WebAuth:
         csrf = header(request, CSRF_HEADER)
         if not csrf:
             raise ApiError(NO_AUTH, f"missing header {CSRF_HEADER}")
-        return await self._check(visit, token, account, csrf)
+        session = await self._check(visit, token, account, csrf)
+        request.auth_account = session.account  # type: ignore[attr-defined]
+        return session
 
     async def page(self, request: Request, visit: Visit, csrf: str | None = None) -> Session:
         """Check the session of what a browser loads by itself. Raises PlainError."""

@@ -42,7 +42,7 @@ class Upload:
 class Form:
     """Fields and files by name, in order."""
 
-    fields: dict[str, list[bytes]] = field(default_factory=dict)
+    fields: dict[str, list[bytes | bytearray]] = field(default_factory=dict)
     files: dict[str, list[Upload]] = field(default_factory=dict)
 
 
@@ -51,7 +51,7 @@ def parse_form(content_type: str, body: Any) -> Form:
     raw = content_type.encode("utf-8", "replace")
     media = raw.partition(b";")[0].strip().lower()
     if media == b"application/x-www-form-urlencoded":
-        return _urlencoded(body)
+        return _urlencoded(_view(body))
     if media == b"multipart/form-data":
         boundary = _params(raw).get(b"boundary", b"")
         if not _BOUNDARY.fullmatch(boundary):
@@ -69,6 +69,8 @@ def _view(body: Any) -> memoryview:
     if file is None:
         return memoryview(body.read())
     size = file.seek(0, 2)
+    if size == 0:
+        return memoryview(b"")
     return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
 
 
@@ -83,40 +85,41 @@ def _params(value: bytes) -> dict[bytes, bytes]:
 # application/x-www-form-urlencoded
 
 
-def _urlencoded(body: Any) -> Form:
-    body.seek(0)
+def _urlencoded(view: memoryview) -> Form:
+    source: Any = view.obj
     form = Form()
-    for count, pair in enumerate(_pairs(body)):
-        if count >= MAX_PARTS:
-            raise FormError(f"more than {MAX_PARTS} fields")
-        name, _, value = pair.partition(b"=")
-        key = _unquoted(name).decode("utf-8", "replace")
-        form.fields.setdefault(key, []).append(_unquoted(value))
+    start, size, count = 0, len(view), 0
+    while start < size:
+        end = source.find(b"&", start)
+        end = size if end < 0 else end
+        if end > start:
+            count += 1
+            if count > MAX_PARTS:
+                raise FormError(f"more than {MAX_PARTS} fields")
+            equals = source.find(b"=", start, end)
+            equals = end if equals < 0 else equals
+            key = bytes(_unquoted(view[start:equals])).decode("utf-8", "replace")
+            form.fields.setdefault(key, []).append(_unquoted(view[equals + 1 : end]))
+        start = end + 1
     return form
 
 
-def _pairs(body: Any) -> Iterator[bytes]:
-    data = body.read()
-    for pair in data.split(b"&", MAX_PARTS):
-        if pair:
-            yield pair
-
-
-def _unquoted(value: bytes) -> bytes:
+def _unquoted(view: memoryview) -> bytes | bytearray:
     """Undo the encoding, in steps: the standard library makes an object of each escape."""
-    if len(value) <= _STEP:
-        return unquote_to_bytes(value.replace(b"+", b" "))
+    if len(view) <= _STEP:
+        return unquote_to_bytes(bytes(view).replace(b"+", b" "))
     out = bytearray()
     start = 0
-    while start < len(value):
-        end = min(start + _STEP, len(value))
-        # An escape must not be cut.
-        cut = value.rfind(b"%", end - 2, end)
-        if cut >= 0 and end < len(value):
-            end = cut
-        out += unquote_to_bytes(value[start:end].replace(b"+", b" "))
-        start = end
-    return bytes(out)
+    while start < len(view):
+        piece = bytes(view[start : start + _STEP])
+        if start + _STEP < len(view):
+            # An escape must not be cut.
+            cut = piece.rfind(b"%", -2)
+            if cut > 0:
+                piece = piece[:cut]
+        out += unquote_to_bytes(piece.replace(b"+", b" "))
+        start += len(piece)
+    return out
 
 
 # multipart/form-data

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 from moxtw import metrics
 from moxtw.admin.context import AdminContext
@@ -369,7 +369,7 @@ class _Message:
 
 
 class Parts:
-    """The files of a message: those in JSON, then uploads. Copies them. Raises WebapiError."""
+    """The files of a message: those in JSON, then uploads. Raises WebapiError."""
 
     def __init__(self, request: SendRequest, uploads: Mapping[str, Sequence[Upload]]) -> None:
         unknown = set(uploads) - {"alternativefile", "inlinefile", "attachedfile"}
@@ -397,7 +397,7 @@ class Parts:
                     upload.name,
                     upload.content_type,
                     upload.content_id,
-                    bytes(upload.data),
+                    _content(upload),
                     disposition,
                 )
             )
@@ -410,6 +410,13 @@ class Parts:
         return FilePart(
             data, _plain("Name", name), content_type or sniff(data), disposition, content_id
         )
+
+
+def _content(upload: Upload) -> bytes:
+    """The data of an upload. A view of it is enough for what becomes base64."""
+    if upload.content_type.lower().startswith("message/"):
+        return bytes(upload.data)
+    return cast(bytes, upload.data)
 
 
 def _plain(name: str, value: str) -> str:

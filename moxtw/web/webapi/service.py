@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from klein import Klein, Response
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.web.http import Request
 
 from moxtw import metrics
@@ -35,8 +35,8 @@ log = Logger("webapi")
 
 _SMALL: Final = 1 << 16
 """Bodies up to this size are parsed on the reactor thread."""
-_LARGE_AT_ONCE: Final = 2
-"""How many of the larger ones are worked on at the same time: they take memory."""
+_LARGE: Final = 1 << 20
+"""Bodies above this size are worked on one at a time: they take memory."""
 
 
 def body_limit(max_size: int) -> int:
@@ -75,7 +75,7 @@ class WebAPI:
         self._methods = {method.name: method for method in methods}
         cleaners = Cleaners()
         self._cleaners = {m.name: cleaners.make(m.request_type) for m in methods}
-        self._large = DeferredSemaphore(_LARGE_AT_ONCE)
+        self._large = DeferredLock()
 
     def route(self, app: Klein) -> None:
         """Add the routes to a Klein app."""
@@ -159,12 +159,14 @@ class WebAPI:
         if size <= _SMALL:
             parsed, parts = self._parse(method, content_type, body)
             return _json(200, await method.call(login, visit, parsed, parts))
-        await self._large.acquire()
+        if size > _LARGE:
+            await self._large.acquire()
         try:
             parsed, parts = await store.run(self._parse, method, content_type, body)
             return _json(200, await method.call(login, visit, parsed, parts))
         finally:
-            self._large.release()
+            if size > _LARGE:
+                self._large.release()
 
     def _parse(self, method: Method, content_type: str, body: Any) -> tuple[Any, Parts]:
         """The request and its files. Blocks if they are large. Raises WebapiError."""
@@ -176,12 +178,20 @@ class WebAPI:
         if not texts:
             raise WebapiError("protocol", "no field request in the form")
         try:
-            value = msgspec.json.decode(texts[0])
-            clean = self._cleaners[method.name]
-            parsed = msgspec.convert(clean(value) if clean else value, method.request_type)
+            parsed = self._decode(method, texts[0])
         except (ValueError, RecursionError) as exc:
             raise WebapiError("protocol", f"request: {exc}") from exc
         return parsed, Parts(parsed, form.files)
+
+    def _decode(self, method: Method, text: bytes | bytearray) -> Any:
+        try:
+            return msgspec.json.decode(text, type=method.request_type)
+        except msgspec.ValidationError:
+            # Once more, with nulls for empty lists allowed: that takes more memory.
+            clean = self._cleaners[method.name]
+            if clean is None:
+                raise
+            return msgspec.convert(clean(msgspec.json.decode(text)), method.request_type)
 
     async def _login(self, request: Request, visit: Visit) -> Login:
         """Who calls, by HTTP basic authentication (RFC 7617). Raises PlainError."""

@@ -53,7 +53,7 @@ class UrlencodedTests(SynchronousTestCase):
         before = formdata._STEP
         try:
             formdata._STEP = step + 3  # type: ignore[misc]
-            self.assertEqual(formdata._unquoted(quote_plus(data).encode()), data)
+            self.assertEqual(bytes(formdata._unquoted(memoryview(quote_plus(data).encode()))), data)
         finally:
             formdata._STEP = before  # type: ignore[misc]
 
