@@ -123,6 +123,7 @@ After=network-online.target nss-lookup.target
 
 [Service]
 # Starts as root, to open its ports, and becomes the User of mox.conf then.
+ExecStartPre=+/bin/mkdir -p {data}
 ExecStart={program}
 WorkingDirectory={folder}
 UMask=0007
@@ -175,6 +176,7 @@ def service_unit(program: list[str], config: Path, data: Path) -> str:
     return _UNIT.format(
         option=f"-config {_quoted(str(config))} ",
         program=command,
+        data=_quoted(str(data)),
         folder=str(config.parent).replace("%", "%%"),
         writable=" ".join(_quoted(str(path)) for path in (config.parent, data)),
         home="read-only" if at_home else "yes",

@@ -147,9 +147,16 @@ def _call(command: Command, invocation: Invocation) -> int:
         if not isinstance(exc, _expected()):
             raise
         invocation.stdout.flush()
-        invocation.stderr.write(f"moxtw: {exc}\n")
+        invocation.stderr.write(f"moxtw: {_told(exc)}\n")
         return 1
     return code or 0
+
+
+def _told(exc: Exception) -> str:
+    """An error in words, without the number that errors of the system carry."""
+    if not isinstance(exc, OSError) or not exc.strerror:
+        return str(exc) or type(exc).__name__
+    return exc.strerror if exc.filename is None else f"{exc.filename}: {exc.strerror}"
 
 
 def _begin_logging(invocation: Invocation) -> None:

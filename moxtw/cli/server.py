@@ -163,8 +163,6 @@ def _services(static: Static) -> list[tuple[str, str, str]]:
             if section.enabled
         ]
         web = (
-            ("account", listener.account_http, listener.account_https, "/"),
-            ("webmail", listener.webmail_http, listener.webmail_https, "/webmail/"),
             ("admin", listener.admin_http, listener.admin_https, "/admin/"),
             ("webapi", listener.webapi_http, listener.webapi_https, "/webapi/"),
         )

@@ -170,7 +170,7 @@ class ServeTests(Case):
         code, out, err = self.moxtw("serve")
         self.assertEqual((code, out), (1, ""))
         self.assertIn(
-            f"moxtw: [Errno 98] listening on 127.0.0.1:{first.ports.smtp}: Address already in use",
+            f"moxtw: listening on 127.0.0.1:{first.ports.smtp}: Address already in use",
             err,
         )
         self.assertNotIn("Traceback", err)

@@ -98,6 +98,8 @@ class UnitTests(SynchronousTestCase):
             found["ExecStart"], "/opt/moxtw/bin/moxtw -config /srv/m/config/mox.conf serve"
         )
         self.assertEqual(found["ReadWritePaths"], "/srv/m/config /srv/m/data")
+        # Made before the first start, with the rights that the service itself lacks.
+        self.assertEqual(found["ExecStartPre"], "+/bin/mkdir -p /srv/m/data")
         self.assertEqual(found["ProtectHome"], "yes")
         self.assertEqual(found["Restart"], "always")
         self.assertEqual(found["RestartSec"], "5s")

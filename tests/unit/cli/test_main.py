@@ -186,6 +186,21 @@ class ErrorTests(SynchronousTestCase):
         self.patch(import_module("moxtw.cli.tools"), "version", fail)
         self.assertRaises(ZeroDivisionError, call, "version")
 
+    def test_errors_of_the_system_are_told_in_words(self) -> None:
+        cases = [
+            (OSError(2, "Not there", "/x"), "/x: Not there"),
+            (OSError(98, "listening on x: in use"), "listening on x: in use"),
+            (OSError("odd"), "odd"),
+            (OSError(), "OSError"),
+        ]
+        for raised, message in cases:
+
+            def fail(invocation: Invocation, exc: Exception = raised) -> None:
+                raise exc
+
+            self.patch(import_module("moxtw.cli.tools"), "version", fail)
+            self.assertEqual(call("version").err, f"moxtw: {message}\n")
+
     def test_exit_codes_of_commands(self) -> None:
         cases = ((UsageError("x"), 2), (OSError(2, "x"), 1), (KeyboardInterrupt(), 130))
         for raised, code in cases:
