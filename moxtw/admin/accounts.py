@@ -12,8 +12,8 @@ from moxtw.config.lookup import account_destinations, account_for_login
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as rows
 from moxtw.store import credentials
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchAccount
+from moxtw.store.tx import Tx
 
 
 def get(ctx: AdminContext, name: str) -> Account:

@@ -81,8 +81,9 @@ def _set_first_password(static: Static, account: str, password: str) -> bool:
     from moxtw.sasl.password import derive
     from moxtw.service.policy import first_mailboxes
     from moxtw.store import accounts, credentials
-    from moxtw.store.db import Store, Tx
+    from moxtw.store.db import Store
     from moxtw.store.errors import StoreError
+    from moxtw.store.tx import Tx
 
     store = Store(str(static.data_path), None, url=static.database_url or None, inline=True)
 

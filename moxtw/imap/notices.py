@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from moxtw.imap import seqset, wire
 from moxtw.store import mailboxes, messages
-from moxtw.store.db import Tx
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -15,8 +15,8 @@ from moxtw.imap.fetchitems import Section
 from moxtw.mail import mime, transfer
 from moxtw.mail.header import select_fields
 from moxtw.store import messages
-from moxtw.store.db import Tx
 from moxtw.store.model import Row
+from moxtw.store.tx import Tx
 
 # Larger than this is read in pieces of this size.
 PIECE: Final = 256 * 1024

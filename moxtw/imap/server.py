@@ -25,8 +25,8 @@ from moxtw.imap.session import Session
 from moxtw.log import TRACE, TRACEAUTH, Logger
 from moxtw.store import accounts, mailboxes
 from moxtw.store.auth import Login
-from moxtw.store.db import Tx
 from moxtw.store.errors import DiskFull, StoreClosed, StoreError, TooMany
+from moxtw.store.tx import Tx
 
 _log: Final = Logger("imapserver")
 _SECRET: Final = (b"LOGIN", b"AUTHENTICATE")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from moxtw.imap import seqset
 from moxtw.store import messages
-from moxtw.store.db import Tx
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.store.model import Mailbox

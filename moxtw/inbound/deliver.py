@@ -30,9 +30,10 @@ from moxtw.mail.received import (
 )
 from moxtw.store import accounts, mailboxes, messages, rejects
 from moxtw.store.content import Spooled
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import DiskFull, StoreError
 from moxtw.store.model import Delivery, Flag, NewMessage, Validation
+from moxtw.store.tx import Tx
 
 log = Logger("smtpserver")
 

@@ -15,10 +15,10 @@ from moxtw.queue.attempt import Outcome
 from moxtw.queue.schedule import SECOND, waits_after
 from moxtw.store import accounts, mailboxes, messages
 from moxtw.store.content import Spooled
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchAccount
 from moxtw.store.model import Flag, NewMessage
 from moxtw.store.queuerecord import Queued
+from moxtw.store.tx import Tx
 
 DELAY_ATTEMPT: Final = 5
 """The failed attempt after which the sender is told that delivery takes longer."""

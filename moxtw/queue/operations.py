@@ -10,9 +10,10 @@ from moxtw.mail.domain import DomainError, parse_domain
 from moxtw.queue import api, outcome
 from moxtw.queue.routes import Config
 from moxtw.store import queuedb, queuelists, suppressions
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.queuelists import PART, Query
 from moxtw.store.suppressions import Suppression
+from moxtw.store.tx import Tx
 
 _MINUTE: Final = 60_000_000
 # Times stay within what timestamps can say.

@@ -21,9 +21,10 @@ from moxtw.queue.routes import Config, ascii_domain
 from moxtw.queue.schedule import SECOND
 from moxtw.store import accounts, outgoing, queuedb, queuelists, suppressions
 from moxtw.store.content import Spooled
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import NoContent, NoSuchAccount
 from moxtw.store.queuerecord import Queued, Result
+from moxtw.store.tx import Tx
 
 log = Logger("queue")
 

@@ -26,8 +26,9 @@ from moxtw.queue.sessions import Closing, Sessions
 from moxtw.queue.smarthost import FixedDelivery, asked_failure, failing, smarthost_target
 from moxtw.queue.tlsrules import Opportunistic, TLSPolicy
 from moxtw.store import queuedb, suppressions
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import StoreClosed
+from moxtw.store.tx import Tx
 
 log = Logger("queue")
 

@@ -29,9 +29,10 @@ from moxtw.mail.received import AuthMethod, AuthProp, authentication_results
 from moxtw.mail.words import header_text
 from moxtw.store import accounts, outgoing, queuedb
 from moxtw.store.content import Spooled
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import DiskFull, NoSuchAccount
 from moxtw.store.queuerecord import NewQueued
+from moxtw.store.tx import Tx
 
 MAX_FUTURE: Final = 60 * 86400
 """Seconds that a message may wait for its release (RFC 4865)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import NoSuchAccount
 from moxtw.store.model import Account
 from moxtw.store.schema import accounts as accounts
@@ -19,6 +19,7 @@ from moxtw.store.schema import (
     tls_public_keys,
     web_sessions,
 )
+from moxtw.store.tx import Statement, Tx
 
 _COLUMNS = (accounts.c.id, accounts.c.name, accounts.c.modseq, accounts.c.disk_usage)
 _BY_NAME = Statement(sa.select(*_COLUMNS).where(accounts.c.name == bindparam("name")))

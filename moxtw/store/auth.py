@@ -23,8 +23,9 @@ from moxtw.sasl.cram import CramSecret
 from moxtw.sasl.password import Verifiers
 from moxtw.sasl.scram import ScramSecret
 from moxtw.store import accounts, credentials
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import NoSuchAccount, StoreClosed
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall

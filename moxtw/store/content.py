@@ -24,9 +24,10 @@ from moxtw.log import Logger
 from moxtw.mail.mime import parse_message
 from moxtw.mail.parsed import PARSE_VERSION, ParsedMessage, analyse
 from moxtw.mail.text import search_text
-from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.errors import DiskFull, NoContent, StoreError
 from moxtw.store.schema import content_data, content_text, contents, messages
+from moxtw.store.tx import Statement, Tx
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.sasl.password import Verifiers
-from moxtw.store.db import Statement, Tx
 from moxtw.store.errors import StoreError
 from moxtw.store.schema import credentials, login_attempts, tls_public_keys, web_sessions
+from moxtw.store.tx import Statement, Tx
 
 if TYPE_CHECKING:
     from moxtw.store.auth import Attempt

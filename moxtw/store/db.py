@@ -5,8 +5,8 @@ job in a savepoint, commits once, and wakes the reactor once with all results. A
 fires only after the commit that holds its work, so that whatever is acknowledged is durable.
 `Store.read` jobs run on a snapshot in a reader thread.
 
-Statements are SQLAlchemy Core, compiled once per dialect; rows come raw from the driver. What
-differs between databases stands in the dialect classes at the end of this file.
+Statements and transactions are in `moxtw.store.tx`, what differs between databases in
+`moxtw.store.backend`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.sql import visitors
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from moxtw.log import Logger
 from moxtw.store import schema
+from moxtw.store.backend import open_backend
 from moxtw.store.changes import ChangeBus, SessionRegistry
-from moxtw.store.errors import DiskFull, SchemaTooNew, StoreClosed, StoreError
+from moxtw.store.errors import SchemaTooNew, StoreClosed
+from moxtw.store.tx import TAKE_IDS, Statement, Tx
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -50,227 +51,6 @@ _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
 
 
-def _literal(element: Any, **_: Any) -> Any:
-    """Numbers in a clause as part of its text.
-
-    SQLite prepares a statement anew at each execution when a bound value could decide whether
-    a partial index fits (``expunged = 0``): ten times the work.
-    """
-    if isinstance(element, sa.BindParameter) and type(element.value) is int:
-        return sa.literal_column(str(element.value), element.type)
-    return None
-
-
-class Statement:
-    """A SQLAlchemy statement with named parameters, compiled once for each dialect."""
-
-    __slots__ = ("_clause", "_compiled")
-
-    def __init__(self, clause: sa.Executable) -> None:
-        self._clause = clause
-        self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Any]]] = {}
-
-    def compiled(
-        self, dialect: sa.engine.Dialect
-    ) -> tuple[str, tuple[str, ...] | None, dict[str, Any]]:
-        """SQL text, parameter order (None: by name) and values bound in the clause."""
-        found = self._compiled.get(dialect.name)
-        if found is None:
-            clause: Any = visitors.replacement_traverse(cast("Any", self._clause), {}, _literal)
-            compiled = clause.compile(
-                dialect=dialect, compile_kwargs={"render_postcompile": True}
-            )
-            order = tuple(compiled.positiontup) if compiled.positional else None
-            found = (str(compiled), order, dict(compiled.params))
-            self._compiled[dialect.name] = found
-        return found
-
-
-class Tx:
-    """A transaction in which jobs read and write.
-
-    `now` is the time at which the job began, in microseconds since the epoch.
-    """
-
-    __slots__ = (
-        "_dialect",
-        "_execute",
-        "_executemany",
-        "changed",
-        "erase",
-        "modseqs",
-        "now",
-        "queue_domains",
-        "store",
-        "unlink",
-    )
-
-    def __init__(self, store: Store, connection: Any, now: int) -> None:
-        self.store = store
-        self.now = now
-        self._dialect = store.backend.dialect
-        cursor = connection.cursor()
-        self._execute = cursor.execute
-        self._executemany = cursor.executemany
-        # modseq taken by this job, per account: all of a job's changes share one.
-        self.modseqs: dict[int, int] = {}
-        # For after the commit: accounts with the modseq reached, queue to wake, files to
-        # remove, accounts with expunged messages to erase.
-        self.changed: dict[int, int] = {}
-        # Recipient domains with queued messages that are due earlier than before; "" stands
-        # for any.
-        self.queue_domains: set[str] = set()
-        self.unlink: list[str] = []
-        self.erase: set[int] = set()
-
-    def cursor(self, statement: Statement, params: dict[str, Any]) -> Any:
-        """Execute, and give the driver's cursor."""
-        sql, order, bound = statement.compiled(self._dialect)
-        if order is None:
-            return self._execute(sql, {**bound, **params})
-        if len(params) == len(order):
-            return self._execute(sql, [params[name] for name in order])
-        values = {**bound, **params}
-        return self._execute(sql, [values[name] for name in order])
-
-    def all(self, statement: Statement, **params: Any) -> list[tuple[Any, ...]]:
-        """All rows."""
-        rows: list[tuple[Any, ...]] = self.cursor(statement, params).fetchall()
-        return rows
-
-    def one(self, statement: Statement, **params: Any) -> tuple[Any, ...] | None:
-        """The first row, or None."""
-        row: tuple[Any, ...] | None = self.cursor(statement, params).fetchone()
-        return row
-
-    def value(self, statement: Statement, **params: Any) -> Any:
-        """The first column of the first row, or None."""
-        row = self.cursor(statement, params).fetchone()
-        return None if row is None else row[0]
-
-    def run(self, statement: Statement, **params: Any) -> int:
-        """Execute, and say how many rows were changed."""
-        count: int = self.cursor(statement, params).rowcount
-        return count
-
-    def many(self, statement: Statement, rows: Iterable[dict[str, Any]]) -> None:
-        """Execute once for each set of parameters."""
-        sql, order, bound = statement.compiled(self._dialect)
-        if order is None:
-            self._executemany(sql, [{**bound, **row} for row in rows])
-        else:
-            self._executemany(
-                sql, [[row[name] if name in row else bound[name] for name in order] for row in rows]
-            )
-
-    def new_id(self) -> int:
-        """An id for a message or a content that was never given before."""
-        ids = self.store.ids
-        if ids:
-            return ids.pop()
-        # The block is used up within one batch: then one by one, undone with the job.
-        found: int = self.value(_TAKE_IDS, count=1)
-        return found - 1
-
-    def raw(self, sql: str) -> Any:
-        """Execute SQL text: for the maintenance of the database itself."""
-        return self._execute(sql)
-
-
-class Backend:
-    """What differs between databases."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.engine = engine
-        self.dialect = engine.dialect
-
-    def connect(self, *, readonly: bool) -> Any:
-        """A raw driver connection in autocommit mode."""
-        raise NotImplementedError
-
-    begin_write = "BEGIN"
-    begin_read = "BEGIN"
-
-    def translate(self, exc: BaseException) -> BaseException:
-        """An error of the driver as one of the store's, where there is one."""
-        return exc
-
-
-class SQLiteBackend(Backend):
-    """SQLite in write-ahead mode, with each commit synced to disk."""
-
-    begin_write = "BEGIN IMMEDIATE"
-
-    def connect(self, *, readonly: bool) -> Any:
-        """Open the database file; a reader can not write."""
-        connection = sqlite3.connect(
-            self.engine.url.database or ":memory:",
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=512,
-            timeout=30,
-        )
-        for pragma in (
-            # In force for new databases only. The text of a usual message then lies in one
-            # page, which scans for text gain from.
-            "page_size = 8192",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "temp_store = MEMORY",
-            "cache_size = -32768",
-            "mmap_size = 0",
-            "wal_autocheckpoint = 4000",
-            "journal_size_limit = 67108864",
-            "query_only = ON" if readonly else "query_only = OFF",
-        ):
-            connection.execute("PRAGMA " + pragma)
-        return connection
-
-    def translate(self, exc: BaseException) -> BaseException:
-        """SQLITE_FULL becomes DiskFull."""
-        if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname in (
-            "SQLITE_FULL",
-            "SQLITE_IOERR_WRITE",
-        ):
-            return DiskFull(str(exc))
-        return exc
-
-
-class PostgreSQLBackend(Backend):
-    """PostgreSQL through psycopg, for those who outgrow one machine."""
-
-    begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
-    begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-    def connect(self, *, readonly: bool) -> Any:
-        """Connect in autocommit mode; transactions are opened by name."""
-        fairy = self.engine.raw_connection()
-        connection: Any = fairy.driver_connection
-        fairy.detach()
-        connection.autocommit = True
-        return connection
-
-
-def open_backend(url: str) -> Backend:
-    """The backend for a database URL. Raises StoreError for an unknown kind."""
-    try:
-        engine = sa.create_engine(url)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as exc:
-        raise StoreError(f"database URL: {exc}") from exc
-    if engine.dialect.name == "sqlite":
-        return SQLiteBackend(engine)
-    if engine.dialect.name == "postgresql":
-        return PostgreSQLBackend(engine)
-    raise StoreError(f"database kind {engine.dialect.name!r} is not supported")
-
-
-_TAKE_IDS = Statement(
-    schema.sequences.update()
-    .where(schema.sequences.c.name == "ids")
-    .values(next=schema.sequences.c.next + sa.bindparam("count"))
-    .returning(schema.sequences.c.next)
-)
 _SCHEMA_VERSION = Statement(
     sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
 )
@@ -596,7 +376,7 @@ class Store(Service):
         execute = connection.cursor().execute
         try:
             execute(self.backend.begin_write)
-            end = Tx(self, connection, 0).value(_TAKE_IDS, count=_IDS_BLOCK)
+            end = Tx(self, connection, 0).value(TAKE_IDS, count=_IDS_BLOCK)
             execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - jobs then take ids one by one, or fail
             with contextlib.suppress(Exception):
@@ -701,18 +481,3 @@ def default_junk_flags(account: str, mailbox: str, special_use: int, flags: int)
     if special_use & 4:  # SpecialUse.JUNK, Flag.JUNK, Flag.NOTJUNK: as plain numbers, for speed
         return (flags | 16) & ~32
     return flags
-
-
-def ranges(uids: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as inclusive ranges."""
-    found: list[tuple[int, int]] = []
-    start = last = -1
-    for uid in uids:
-        if uid != last + 1:
-            if start >= 0:
-                found.append((start, last))
-            start = uid
-        last = uid
-    if start >= 0:
-        found.append((start, last))
-    return found

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import accounts
-from moxtw.store.db import Statement, Tx
 from moxtw.store.schema import message_meta, messages
+from moxtw.store.tx import Statement, Tx
 
 # The index is on the widest class of the address; the narrower ones are within it.
 _COLUMNS: Final = (

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import accounts
-from moxtw.store.db import Statement, Tx
 from moxtw.store.errors import (
     InvalidMailboxName,
     MailboxExists,
@@ -19,6 +18,7 @@ from moxtw.store.errors import (
 )
 from moxtw.store.model import Mailbox, MailboxChange, SpecialUse
 from moxtw.store.schema import mailboxes, subscriptions
+from moxtw.store.tx import Statement, Tx
 
 _MAX_NAME: Final = 1024  # bytes of UTF-8
 _MAX_DEPTH: Final = 100

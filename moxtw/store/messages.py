@@ -16,7 +16,6 @@ from sqlalchemy import bindparam
 from moxtw.mail.parsed import ParsedMessage
 from moxtw.ratelimit import ip_classes
 from moxtw.store import accounts, content, mailboxes, threads
-from moxtw.store.db import Statement, Tx
 from moxtw.store.errors import NoSuchMailbox, NoSuchMessage, OverQuota, StoreError, TooMany
 from moxtw.store.model import (
     Added,
@@ -33,6 +32,7 @@ from moxtw.store.model import (
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import contents, message_meta, messages, recipients
 from moxtw.store.schema import mailboxes as mailbox_table
+from moxtw.store.tx import Statement, Tx
 
 Ranges = Sequence[tuple[int, int]]
 

@@ -8,10 +8,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store.db import Statement, Tx
 from moxtw.store.errors import StoreError
 from moxtw.store.schema import outgoing
 from moxtw.store.schema_queue import recipient_domain_tls
+from moxtw.store.tx import Statement, Tx
 
 DAY: Final = 86_400_000_000
 

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import content
-from moxtw.store.db import Statement, Tx
 from moxtw.store.errors import StoreError
 from moxtw.store.queuerecord import (
     COLUMNS,
@@ -31,6 +30,7 @@ from moxtw.store.queuerecord import (
     to_json,
 )
 from moxtw.store.schema_queue import queue, queue_hold_rules, queue_retired, queue_sources
+from moxtw.store.tx import Statement, Tx
 
 
 class FromIDInUse(StoreError):

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from moxtw.store.db import Statement, Tx
 from moxtw.store.queuerecord import (
     COLUMNS,
     RETIRED_COLUMNS,
@@ -22,6 +21,7 @@ from moxtw.store.queuerecord import (
     retired_row,
 )
 from moxtw.store.schema_queue import queue, queue_retired, queue_sources
+from moxtw.store.tx import Statement, Tx
 
 PART: Final = 500
 """How many messages a job changes."""

@@ -6,9 +6,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.schema import contents
 from moxtw.store.schema_queue import queue, queue_sources
+from moxtw.store.tx import Statement, Tx
 
 MAX_PER_KIND: Final = 20
 

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import mailboxes, messages
-from moxtw.store.db import Statement, Tx
 from moxtw.store.model import Mailbox
 from moxtw.store.schema import message_meta
 from moxtw.store.schema import messages as message_table
+from moxtw.store.tx import Statement, Tx
 
 MAX_AGE: Final = 14 * 86400 * 1_000_000
 """Microseconds after which a copy goes."""

@@ -18,8 +18,8 @@ from sqlalchemy.sql import visitors
 from moxtw.mail.header import parse_headers
 from moxtw.mail.words import decode_words
 from moxtw.store import content
-from moxtw.store.db import Statement, Tx
 from moxtw.store.schema import content_text, contents, message_meta, messages
+from moxtw.store.tx import Statement, Tx
 
 # Up to this many candidates are looked up one by one; more are found by one scan.
 _ONE_BY_ONE: Final = 100

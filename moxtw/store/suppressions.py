@@ -9,8 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store.db import Statement, Tx
 from moxtw.store.schema_queue import queue_suppressions
+from moxtw.store.tx import Statement, Tx
 
 
 @dataclass(frozen=True, slots=True)

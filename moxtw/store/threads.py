@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.mail.parsed import ParsedMessage
-from moxtw.store.db import Statement, Tx
 from moxtw.store.schema import message_meta, messages
+from moxtw.store.tx import Statement, Tx
 
 _DAY: Final = 86400 * 1_000_000
 # References looked at: a hostile header may have thousands.

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import accounts, content
-from moxtw.store.db import Statement, Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.queueverify import verify_queue
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
 from moxtw.store.schema import mailboxes as mailbox_table
+from moxtw.store.tx import Statement, Tx
 
 MAX_PER_KIND: Final = 20
 

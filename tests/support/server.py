@@ -38,7 +38,8 @@ from moxtw.net.certs import self_signed
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as account_ops
 from moxtw.store import credentials, verify
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
+from moxtw.store.tx import Tx
 from tests.support.nameserver import BackgroundNameServer, Zone
 from tests.support.store import now
 

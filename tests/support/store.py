@@ -7,8 +7,9 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from moxtw.store import accounts
-from moxtw.store.db import Store, Tx
+from moxtw.store.db import Store
 from moxtw.store.model import Account, NewMessage
+from moxtw.store.tx import Tx
 
 
 def make_store(testcase: Any, clock: Any = None) -> Store:

@@ -26,9 +26,9 @@ from moxtw.imap.registry import Command, State
 from moxtw.log import TRACEDATA
 from moxtw.store import accounts, mailboxes, messages
 from moxtw.store.content import SMALL, Spooled
-from moxtw.store.db import Tx
 from moxtw.store.errors import DiskFull, NoSuchMailbox, OverQuota, StoreError
 from moxtw.store.model import Added, NewMessage
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -17,9 +17,9 @@ from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
 from moxtw.store import mailboxes, messages
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchMailbox, OverQuota
 from moxtw.store.model import CopyResult
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

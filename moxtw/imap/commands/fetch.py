@@ -23,8 +23,8 @@ from moxtw.imap.session import MessageSet
 from moxtw.imap.wire import SEEN
 from moxtw.mail import mime, transfer
 from moxtw.store import messages
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoContent, NoSuchMailbox
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

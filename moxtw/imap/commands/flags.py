@@ -15,9 +15,9 @@ from moxtw.imap.registry import Command, State
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
 from moxtw.store import messages
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchMailbox
 from moxtw.store.model import FlagRow, StoreResult
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -12,7 +12,7 @@ from moxtw.imap.errors import Bad
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.store import mailboxes
-from moxtw.store.db import Tx
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -10,7 +10,6 @@ from moxtw.imap.errors import No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.store import accounts, mailboxes
-from moxtw.store.db import Tx
 from moxtw.store.errors import (
     InvalidMailboxName,
     MailboxExists,
@@ -19,6 +18,7 @@ from moxtw.store.errors import (
     StoreError,
 )
 from moxtw.store.model import Mailbox
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -14,7 +14,7 @@ from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.imap.searchkeys import Key, Keys, Now
 from moxtw.store import messages, search
-from moxtw.store.db import Tx
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

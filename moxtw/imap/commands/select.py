@@ -16,9 +16,9 @@ from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import View
 from moxtw.store import mailboxes, messages
-from moxtw.store.db import Tx
 from moxtw.store.errors import NoSuchMailbox
 from moxtw.store.model import FlagRow, Mailbox
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer

@@ -22,9 +22,9 @@ from moxtw.queue.submit import SubmitError, SubmitRequest, Submitter
 from moxtw.store import accounts, mailboxes, messages
 from moxtw.store.auth import Login
 from moxtw.store.content import Spooled
-from moxtw.store.db import Tx
 from moxtw.store.errors import DiskFull
 from moxtw.store.model import Flag, NewMessage, SpecialUse
+from moxtw.store.tx import Tx
 from moxtw.version import VERSION
 from moxtw.web.visit import Visit
 from moxtw.web.webapi.formdata import Upload

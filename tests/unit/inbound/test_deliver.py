@@ -20,9 +20,9 @@ from moxtw.mail.dsnparse import parse_dsn
 from moxtw.mail.mime import parse_message
 from moxtw.mail.received import AuthMethod, Trace
 from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, verify
-from moxtw.store.db import Statement
 from moxtw.store.model import Flag, Want
 from moxtw.store.schema import contents, message_meta
+from moxtw.store.tx import Statement
 from tests.support.smtp import DYNAMIC, World
 from tests.support.store import job, now
 

@@ -18,10 +18,10 @@ from moxtw.queue.delivery import DeliveryError, RcptResult, TLSMode, Trouble
 from moxtw.queue.schedule import MAX_BUSY
 from moxtw.queue.service import QueueService
 from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, suppressions
-from moxtw.store.db import Tx
 from moxtw.store.model import Want
 from moxtw.store.queuelists import Order, Query
 from moxtw.store.queuerecord import NewQueued, Queued, Retired
+from moxtw.store.tx import Tx
 from moxtw.store.verify import verify_all
 from tests.support.store import job
 from tests.unit.queue.fakes import TAKEN, FakeDialer, refused, reply

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.store import content, queuedb, queuelists, queueverify, suppressions
-from moxtw.store.db import Statement, Tx
 from moxtw.store.queuelists import Moment, Order, Query
 from moxtw.store.queuerecord import DELIVERING, NewQueued, Queued, Result
+from moxtw.store.tx import Statement, Tx
 from tests.support.store import job, make_store, now
 
 BODY = b"Subject: hi\r\n\r\nbody\r\n"
