@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -344,7 +343,7 @@ class Store(Service):
             except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
                 job.error = Failure(self.backend.translate(exc))
                 self.account_names.clear()  # an account that this job made is gone again
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(Exception):
                     if single:
                         execute("ROLLBACK")
                     else:

@@ -1,0 +1,125 @@
+"""The store on PostgreSQL: the same operations, the same checks."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import SkipTest, TestCase
+
+from moxtw.store import accounts, mailboxes, messages, search, verify
+from moxtw.store.db import Store
+from moxtw.store.model import Delivery, Flag, NewMessage, Want
+from tests.support.server import free_port
+
+MESSAGE = b"Message-ID: <%d@x>\r\nSubject: number %d\r\nFrom: a@b\r\n\r\nHello %d\r\n"
+
+
+def _start(testcase: TestCase) -> str:
+    """Start a PostgreSQL server of our own; returns its URL, or skips the test."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise SkipTest("psycopg is not installed") from None
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    if not folders:
+        raise SkipTest("PostgreSQL is not installed")
+    programs = folders[-1]
+    directory = tempfile.mkdtemp(prefix="moxtw-pg.")
+    testcase.addCleanup(shutil.rmtree, directory, True)
+    data = os.path.join(directory, "data")
+    # It refuses to run as root.
+    prefix = []
+    if os.getuid() == 0:
+        shutil.chown(directory, "postgres")
+        prefix = ["runuser", "-u", "postgres", "--"]
+
+    def run(*command: str) -> None:
+        with open(os.path.join(directory, "out"), "ab") as out:
+            subprocess.run(
+                [*prefix, *command], check=True, stdout=out, stderr=out, timeout=60, cwd=directory
+            )
+
+    port = free_port("127.0.0.1")
+    run(f"{programs}/initdb", "-D", data, "-A", "trust", "-U", "moxtw", "-E", "UTF8")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={directory}"
+    run(f"{programs}/pg_ctl", "-D", data, "-o", options, "-l", f"{data}/log", "-w", "start")
+    testcase.addCleanup(run, f"{programs}/pg_ctl", "-D", data, "-m", "fast", "stop")
+    return f"postgresql+psycopg://moxtw@127.0.0.1:{port}/postgres"
+
+
+class PostgreSQLTests(TestCase):
+    timeout = 120
+
+    def test_operations(self) -> Any:
+        store = Store(self.mktemp(), reactor, url=_start(self))
+        store.open()
+        store.startService()
+        self.addCleanup(store.stopService)
+        return Deferred.fromCoroutine(self.operations(store))
+
+    async def operations(self, store: Store) -> None:
+        account = await store.write(lambda tx: accounts.ensure(tx, "mox"))
+        inbox = await store.read(lambda tx: mailboxes.named(tx, account.id, "Inbox"))
+        archive = await store.read(lambda tx: mailboxes.named(tx, account.id, "Archive"))
+
+        def add(number: int) -> Deferred[Any]:
+            content = store.contents.from_bytes_now(MESSAGE % (number, number, number))
+            new = NewMessage(content, b"X: y\r\n", delivery=Delivery(remote_ip="127.0.0.1"))
+            return store.write(lambda tx: messages.add(tx, account.id, inbox.id, new))
+
+        added = await gatherResults([add(number) for number in range(50)])
+        self.assertEqual([each.uid for each in added], list(range(1, 51)))
+        rows = await store.read(
+            lambda tx: messages.rows(tx, inbox.id, [(1, 2)], Want.PREFIX | Want.ENVELOPE)
+        )
+        self.assertEqual([row.prefix for row in rows], [b"X: y\r\n"] * 2)
+        found = await store.read(
+            lambda tx: search.search(
+                tx,
+                inbox.id,
+                search.And([search.Text("HELLO 4"), search.Header("subject", "number 4")]),
+            )
+        )
+        self.assertEqual(found, [5, *range(41, 51)])
+        changed = await store.write(
+            lambda tx: messages.store_flags(
+                tx, account.id, inbox.id, [(1, 5)], "+", int(Flag.DELETED), ["work"]
+            )
+        )
+        self.assertEqual(len(changed.changed), 5)
+        copied = await store.write(
+            lambda tx: messages.copy(tx, account.id, inbox.id, [(1, 5)], archive.id)
+        )
+        self.assertEqual(copied.dest_uids, [1, 2, 3, 4, 5])
+        moved = await store.write(
+            lambda tx: messages.move(tx, account.id, inbox.id, [(6, 9)], archive.id)
+        )
+        self.assertEqual(moved.dest_uids, [6, 7, 8, 9])
+        _modseq, gone = await store.write(
+            lambda tx: messages.expunge(tx, account.id, inbox.id)
+        )
+        self.assertEqual(gone, [1, 2, 3, 4, 5])
+        await store.write(lambda tx: mailboxes.rename(tx, account.id, "Archive", "Old/Mail"))
+
+        def fail(tx: Any) -> None:
+            mailboxes.create(tx, account.id, "Never")
+            raise ValueError("no")
+
+        waits = [store.write(fail), add(100)]
+        await self.assertFailure(waits[0], ValueError)
+        await waits[1]
+        self.assertIsNone(
+            await store.read(lambda tx: mailboxes.find(tx, account.id, "Never"))
+        )
+        while await store.read(messages.accounts_to_erase):
+            step: Deferred[None] = Deferred()
+            reactor.callLater(0.05, step.callback, None)  # type: ignore[attr-defined]
+            await step
+        self.assertEqual(await verify.verify_all(store), [])
