@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from moxtw.store.model import Changes, FlagRow, MailboxChange
 
 
+def pending(conn: IMAPServer) -> bool:
+    """Whether the bus told of changes that the store was not asked for yet."""
+    session = conn.session
+    return session is not None and session.latest > session.polled
+
+
 async def poll(conn: IMAPServer) -> None:
     """Write what has changed since the store was last asked, if the bus told of anything."""
     session = conn.session
-    if session is None or session.latest <= session.polled:
+    if session is None or not pending(conn):
         return
     known = session.polled
     session.polled = session.latest
@@ -36,7 +42,11 @@ async def poll(conn: IMAPServer) -> None:
             return listing, None
         return listing, messages.changes_since(tx, view.mailbox_id, view.modseq)
 
-    listing, changes = await conn.app.store.read(job)
+    try:
+        listing, changes = await conn.app.store.read(job)
+    except BaseException:
+        session.polled = known
+        raise
     if session.view is not view:
         return
     _tell_listing(conn, session, listing)

@@ -555,6 +555,7 @@ def store_flags(
     changed: list[FlagRow] = []
     unchanged: list[FlagRow] = []
     failed: list[int] = []
+    before: list[int] = []
     updates: list[dict[str, Any]] = []
     counts = [0, 0, 0, 0, 0]
     modseq = 0
@@ -584,6 +585,7 @@ def store_flags(
             modseq = accounts.modseq(tx, account_id)
         updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
         changed.append(FlagRow(uid, new, new_words, modseq))
+        before.append(row_modseq)
         if (new ^ old) & (SEEN | DELETED):
             _count_flags(counts, old, -1, size)
             _count_flags(counts, new, 1, size)
@@ -602,7 +604,9 @@ def store_flags(
         )
         if words and op != "-":
             new_keywords = mailboxes.add_keywords(tx, mailbox, words)
-    return StoreResult(modseq or mailbox.modseq, changed, unchanged, failed, new_keywords)
+    return StoreResult(
+        modseq or mailbox.modseq, changed, unchanged, failed, new_keywords, before
+    )
 
 
 def _count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:

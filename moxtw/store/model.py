@@ -214,13 +214,17 @@ class Changes(NamedTuple):
 
 
 class StoreResult(NamedTuple):
-    """What a change of flags did. `failed` are UIDs changed since the given modseq."""
+    """What a change of flags did. `failed` are UIDs changed since the given modseq.
+
+    `before` are the modseqs that the messages of `changed` had.
+    """
 
     modseq: int
     changed: list[FlagRow]
     unchanged: list[FlagRow]
     failed: list[int]
     new_keywords: bool
+    before: list[int]
 
 
 class CopyResult(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
 from moxtw.store import messages
 from moxtw.store.errors import NoSuchMailbox
-from moxtw.store.model import FlagRow, StoreResult
+from moxtw.store.model import StoreResult
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
@@ -97,6 +98,11 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
             )
         except NoSuchMailbox:
             raise No("the mailbox has been deleted", b"NONEXISTENT") from None
+        # Before the change counts as told: what it came on top of matters.
+        if args.silent:
+            answer = b"".join(_silent(session, view, result))
+        else:
+            answer = _told(session, view, result)
         if result.changed:
             session.wrote(result.modseq, view.mailbox_id)
         if result.new_keywords:
@@ -104,7 +110,7 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
             conn.send(notices.flags_line(view.keywords))
         failed += result.failed
         found += len(result.changed) + len(result.unchanged) + len(result.failed)
-        _answer(conn, session, view, args, result.changed, result.unchanged)
+        conn.send(answer)
         await conn.drain()
     if failed:
         modified = failed if args.numbers.uid else list(view.numbers(failed))
@@ -140,31 +146,26 @@ def _batches(slices: list[tuple[int, int]]) -> list[tuple[int, int]]:
     ]
 
 
-def _answer(
-    conn: IMAPServer,
-    session: Session,
-    view: View,
-    args: Store,
-    changed: list[FlagRow],
-    unchanged: list[FlagRow],
-) -> None:
-    """FETCH responses with the new flags; for SILENT only the modseq (RFC 7162 3.1.3)."""
-    rows = changed
-    if unchanged and not args.silent:
-        rows = sorted(changed + unchanged)
-    numbers = view.numbers([row.uid for row in rows])
-    if args.silent:
-        if session.condstore:
-            conn.send(
-                b"".join(
-                    [
-                        b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (number, row.uid, row.modseq)
-                        for number, row in zip(numbers, changed, strict=True)
-                    ]
-                )
-            )
-        return
-    conn.send(notices.fetch_lines(session, numbers, rows))
+def _silent(session: Session, view: View, result: StoreResult) -> Iterator[bytes]:
+    """FETCH responses of a silent STORE.
+
+    The modseq (RFC 7162 3.1.3); and flags where others had changed some that the client has not
+    been told of: it only knows what it did itself (RFC 9051 6.4.6).
+    """
+    numbers = view.numbers([row.uid for row in result.changed])
+    for number, row, before in zip(numbers, result.changed, result.before, strict=True):
+        if before > view.modseq and before not in view.own:
+            yield notices.fetch_lines(session, [number], [row])
+        elif session.condstore:
+            yield b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (number, row.uid, row.modseq)
+
+
+def _told(session: Session, view: View, result: StoreResult) -> bytes:
+    """FETCH responses with the new flags."""
+    rows = result.changed
+    if result.unchanged:
+        rows = sorted(rows + result.unchanged)
+    return notices.fetch_lines(session, view.numbers([row.uid for row in rows]), rows)
 
 
 COMMANDS = (

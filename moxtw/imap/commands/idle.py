@@ -20,7 +20,9 @@ async def run_idle(conn: IMAPServer, tag: bytes, args: None) -> bytes:
         line = conn.next_line(64)
         if line is not None:
             break
-        await conn.wait_idle()
+        await conn.drain()
+        if not notices.pending(conn):
+            await conn.wait_idle()
     conn.trace_in(line)
     if line.upper() != b"DONE":
         raise Close(b"%b BAD only DONE ends IDLE" % tag, b"* BYE closing: not in step any more")

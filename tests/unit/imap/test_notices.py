@@ -93,6 +93,55 @@ class NoticeTests(IMAPTestCase):
         client.send(b"done\r\nb NOOP\r\n")
         self.assertEqual(client.lines(), ["a OK IDLE done", "b OK NOOP done"])
 
+    def test_idle_tells_what_changed_while_it_asked(self) -> None:
+        client = self.selected()
+        client.send(b"a IDLE\r\n")
+        client.output()
+        read = self.store.read
+        held: list[tuple[Deferred[object], object]] = []
+
+        def hold(fn: object) -> Deferred[object]:
+            # The snapshot is taken now, and its result comes later.
+            result: object = now(read(fn))  # type: ignore[arg-type]
+            deferred: Deferred[object] = Deferred()
+            held.append((deferred, result))
+            return deferred
+
+        self.patch(self.store, "read", hold)
+        self.deliver()
+        self.deliver()
+        self.patch(self.store, "read", read)
+        for deferred, result in held:
+            deferred.callback(result)
+        self.assertEqual(
+            client.lines(),
+            [
+                "* 1 EXISTS",
+                "* 1 FETCH (UID 1 FLAGS ())",
+                "* 2 EXISTS",
+                "* 2 FETCH (UID 2 FLAGS ())",
+            ],
+        )
+
+    def test_silent_store_tells_what_others_had_changed(self) -> None:
+        # RFC 9051 6.4.6: SILENT keeps quiet about the client's own change only.
+        self.deliver(count=2)
+        one, two = self.selected(), self.selected()
+        one.ok("STORE 1 +FLAGS (\\Flagged)")
+        self.assertEqual(
+            two.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)"),
+            ["* 1 FETCH (UID 1 FLAGS (\\Seen \\Flagged))"],
+        )
+        self.assertEqual(two.ok("STORE 1:2 -FLAGS.SILENT (\\Seen)"), [])
+        self.assertEqual(two.ok("NOOP"), [])
+        one.ok("NOOP")
+        two.ok("ENABLE CONDSTORE")
+        one.ok("STORE 1 -FLAGS (\\Flagged)")
+        lines = two.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)")
+        self.assertRegex(lines[0], r"^\* 1 FETCH \(UID 1 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
+        self.assertRegex(lines[1], r"^\* 2 FETCH \(UID 2 MODSEQ \(\d+\)\)$")
+        self.assertEqual(two.ok("NOOP"), [])
+
     def test_idle_without_mailbox(self) -> None:
         client = self.login()
         client.send(b"a IDLE\r\n")
