@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tests.bench import parties
@@ -9,7 +10,7 @@ from tests.bench.report import Row, Table, show
 from tests.support.imapload import IMAPLoad
 from tests.support.peers import Dovecot
 from tests.support.server import PASSWORD, MailServer
-from tests.support.smtpload import send_large_at_once
+from tests.support.smtpload import SMTPLoad, send_large_at_once
 
 SESSIONS = 1000
 DOVECOT_SESSIONS = 100
@@ -29,16 +30,18 @@ def run(times: int, quick: bool) -> Table:
         f"session: the growth of the sum of proportional sets over {DOVECOT_SESSIONS} sessions.",
     )
     with parties.moxtw() as ours, parties.dovecot() as theirs:
+        each, told = _idle(ours, sessions)
         table.add(
             Row(
                 f"each of {sessions:,} IMAP sessions in IDLE",
                 "KB",
-                _idle(ours, sessions),
+                each,
                 None if theirs is None else _idle_dovecot(theirs),
                 more=False,
                 limit=60,
             )
         )
+        table.add(Row("until all of them know of a new message", "ms", told, more=False))
     size = LARGE_SIZE // (20 if quick else 1)
     with parties.moxtw() as ours:
         ours.reset_peak_memory()
@@ -60,7 +63,9 @@ def run(times: int, quick: bool) -> Table:
     return table
 
 
-def _idle(server: MailServer, count: int) -> float:
+def _idle(server: MailServer, count: int) -> tuple[float, float]:
+    """Kilobytes for each session, and milliseconds from a delivery until all were told."""
+
     def sessions(number: int) -> list[IMAPLoad]:
         made = []
         for _ in range(number):
@@ -75,9 +80,17 @@ def _idle(server: MailServer, count: int) -> float:
     before = server.memory()
     more = sessions(count)
     each = (server.memory() - before) / count / 1000
+    with SMTPLoad((server.ip, server.ports.smtp)) as sender:
+        sender.begin("load@load.example", parties.USER)
+        begun = time.perf_counter()
+        sender.socket.sendall(b"Subject: news\r\n\r\nnews\r\n.\r\n")
+        for session in first + more:
+            session.read_until(b"1 EXISTS")
+        told = time.perf_counter() - begun
+        sender.reply(b"250")
     for session in first + more:
         session.close()
-    return each
+    return each, told * 1000
 
 
 def _idle_dovecot(server: Dovecot) -> float:

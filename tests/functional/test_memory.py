@@ -2,7 +2,7 @@
 
 from tests.support.imapload import IMAPLoad
 from tests.support.server import PASSWORD, ZONE, LiveCase
-from tests.support.smtpload import send_large_at_once
+from tests.support.smtpload import SMTPLoad, send_large_at_once
 
 USER = "mjl@a.example"
 
@@ -27,14 +27,20 @@ class MemoryTests(LiveCase):
             self.addCleanup(session.close)
             session.command(b"SELECT INBOX")
             session.idle()
+            yield session
 
     def test_idle_sessions(self):
         # What the first sessions load stays for all.
-        self.idle(20)
+        sessions = list(self.idle(20))
         before = self.server.memory()
-        self.idle(SESSIONS)
+        sessions += self.idle(SESSIONS)
         each = (self.server.memory() - before) / SESSIONS
         self.assertLess(each, MAX_PER_SESSION)
+        # All of them hear of a message at once.
+        with SMTPLoad((self.server.ip, self.server.ports.smtp)) as sender:
+            sender.send("load@load.example", USER, b"Subject: news\r\n\r\nnews\r\n")
+        for session in sessions:
+            session.read_until(b"1 EXISTS")
         self.finish(self.server)
 
     def test_large_messages_at_once(self):

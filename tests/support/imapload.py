@@ -68,9 +68,14 @@ class IMAPLoad:
         """Begin to IDLE."""
         self._count += 1
         self._socket.sendall(b"t%d IDLE\r\n" % self._count)
-        line = self._socket.recv(4096)
-        while b"\n+" not in b"\n" + line:
-            line += self._receive()
+        self.read_until(b"+ ")
+
+    def read_until(self, text: bytes) -> bytes:
+        """Read until a text came, within a few kilobytes."""
+        data = b""
+        while text not in data:
+            data += self._receive()
+        return data
 
     def _receive(self) -> bytes:
         data = self._socket.recv(READ_SIZE)
