@@ -11,14 +11,18 @@ credentials, ``tracedata`` message data as well.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import re
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -114,6 +118,10 @@ class _Pkg:
 
 
 levels: Final = Levels()
+
+# Writers that take our events straight from the loggers, instead of through Twisted's
+# publisher: traces come by the thousand each second. See `LogfmtObserver.install`.
+_sinks: list[Callable[[int, str, str, dict[str, Any]], None]] = []
 _pkgs: dict[str, _Pkg] = {}
 
 
@@ -150,6 +158,12 @@ class Logger:
         """Write an event. `cid` is a connection id (int), `err` an exception or text."""
         if level > self._pkg.level:
             return
+        if self._fields:
+            fields = {**self._fields, **fields}
+        if _sinks:
+            for sink in _sinks:
+                sink(level, self._pkg.name, text, fields)
+            return
         globalLogPublisher(
             {
                 "log_level": _TWISTED_LEVEL[level],
@@ -160,7 +174,7 @@ class Logger:
                 "log_format": "{moxtw_text}",
                 "moxtw_text": text,
                 "moxtw_level": level,
-                "moxtw_fields": {**self._fields, **fields} if self._fields else fields,
+                "moxtw_fields": fields,
             }
         )
 
@@ -219,11 +233,19 @@ class Logger:
         self.log(ERROR, text, err=exc, stack=stack, **fields)
 
 
+_is_plain: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+_ESCAPES: Final = {
+    **{n: chr(n).encode("unicode_escape").decode() for n in (*range(32), 127)},
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+}
+
+
 def _quote(value: str) -> str:
     """A logfmt value: bare when it is plain, else quoted with escapes."""
-    if value and value.isascii() and value.isprintable() and not set(value) & set(' "=\\'):
+    if _is_plain(value):
         return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = value.translate(_ESCAPES)
     if not escaped.isprintable():
         escaped = "".join(
             c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped
@@ -246,44 +268,63 @@ def format_logfmt(event: LogEvent) -> str:
 
     A traceback follows on lines of its own, each starting with a tab.
     """
-    stack = ""
     if "moxtw_text" in event:
-        level = NAMES[event["moxtw_level"]]
-        text = event["moxtw_text"]
-        fields: dict[str, Any] = event["moxtw_fields"]
-    else:
-        # What Twisted logs. Its "info" is chatter about factories, so it counts as debug.
-        theirs = event.get("log_level", LogLevel.info)
-        level = {LogLevel.critical: "error", LogLevel.error: "error", LogLevel.warn: "warn"}.get(
-            theirs, "debug"
+        return _format(
+            event["moxtw_level"],
+            event["log_namespace"],
+            event["moxtw_text"],
+            event["moxtw_fields"],
         )
-        text = formatEvent(event) or ""
-        fields = {}
-        failure = event.get("log_failure")
-        if failure is not None:
-            fields = {"err": failure.value, "stack": failure.getTraceback()}
-    parts = [f"l={level} m={_quote(text)}"]
+    # What Twisted logs. Its "info" is chatter about factories, so it counts as debug.
+    level = {LogLevel.critical: ERROR, LogLevel.error: ERROR, LogLevel.warn: WARN}.get(
+        event.get("log_level", LogLevel.info), DEBUG
+    )
+    fields = {}
+    failure = event.get("log_failure")
+    if failure is not None:
+        fields = {"err": failure.value, "stack": failure.getTraceback()}
+    return _format(level, str(event.get("log_namespace") or "-"), formatEvent(event) or "", fields)
+
+
+def _format(level: int, pkg: str, text: str, fields: Mapping[str, Any]) -> str:
+    parts = [f"l={NAMES[level]} m={_quote(text)}"]
     cid = fields.get("cid")
     if cid is not None:
         parts.append(f"cid={cid:x}" if isinstance(cid, int) else f"cid={_value(cid)}")
-    parts.append(f"pkg={_quote(str(event.get('log_namespace') or '-'))}")
+    parts.append(f"pkg={_quote(pkg)}")
     for key, value in fields.items():
-        if key == "stack":
-            stack = str(value)
-        elif key != "cid" and value is not None:
-            parts.append(f"{key}={_value(value)}")
+        if value is not None and key not in ("cid", "stack"):
+            parts.append(f"{key}={value}" if type(value) is int else f"{key}={_value(value)}")
     line = " ".join(parts)
-    if stack:
-        line += "\n" + "\n".join("\t" + row for row in stack.rstrip("\n").split("\n"))
+    if "stack" in fields:
+        rows = str(fields["stack"]).rstrip("\n").split("\n")
+        line += "\n" + "\n".join("\t" + row for row in rows)
     return line
 
 
 @implementer(ILogObserver)
 class LogfmtObserver:
-    """Writes events to a text file, one logfmt line each."""
+    """Writes events to a text file, one logfmt line each.
 
-    def __init__(self, out: TextIO) -> None:
+    With a reactor, the lines of one of its turns are written together.
+    """
+
+    def __init__(self, out: TextIO, reactor: Any = None) -> None:
         self._out = out
+        self._reactor = reactor
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+
+    def install(self) -> None:
+        """Take our own loggers' events directly; Twisted's still come as to any observer."""
+        _sinks.append(self._write_ours)
+        atexit.register(self.flush)
+
+    def uninstall(self) -> None:
+        """Undo `install`."""
+        _sinks.remove(self._write_ours)
+        atexit.unregister(self.flush)
+        self.flush()
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event (ILogObserver)."""
@@ -291,8 +332,33 @@ class LogfmtObserver:
             theirs = event.get("log_level", LogLevel.info)
             if theirs < LogLevel.warn and levels.default < DEBUG:
                 return
+        self._add(format_logfmt(event))
+
+    def _write_ours(self, level: int, pkg: str, text: str, fields: dict[str, Any]) -> None:
+        self._add(_format(level, pkg, text, fields))
+
+    def _add(self, line: str) -> None:
+        # Loggers are used in the threads of the store too.
+        with self._lock:
+            self._lines.append(line)
+            waiting = len(self._lines)
+        if self._reactor is None or not self._reactor.running:
+            self.flush()
+        elif waiting == 1:
+            if threadable.isInIOThread():
+                self._reactor.callLater(0, self.flush)
+            else:
+                self._reactor.callFromThread(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if not lines:
+            return
+        lines.append("")
         try:
-            self._out.write(format_logfmt(event) + "\n")
+            self._out.write("\n".join(lines))
             self._out.flush()
         except (OSError, ValueError):
             # A closed or full log target must not take the server down, and there is no

@@ -113,7 +113,9 @@ class Server(MultiService):
             out: Any = sys.stderr
             if self._log_file:
                 out = LogFile.fromFullPath(self._log_file, rotateLength=None)
-            parent.setComponent(ILogObserver, log.LogfmtObserver(out))
+            observer = log.LogfmtObserver(out, self.reactor)
+            observer.install()
+            parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name

@@ -54,3 +54,33 @@ class LogfmtTests(SynchronousTestCase):
         self.assertIn("\n\t", self.out.getvalue())
         self.assertIn("RuntimeError", self.out.getvalue())
         self.assertEqual(log.metrics.panic_total.labels("testpkg")._value.get(), before + 1)
+
+
+class InstalledTests(SynchronousTestCase):
+    def test_lines_of_a_turn_are_written_together(self):
+        class Reactor:
+            running = True
+            calls: list = []
+
+            def callFromThread(self, fn):
+                self.calls.append(fn)
+
+            def callLater(self, seconds, fn):
+                self.calls.append(fn)
+
+        out = StringIO()
+        reactor = Reactor()
+        observer = log.LogfmtObserver(out, reactor)
+        observer.install()
+        self.addCleanup(observer.uninstall)
+        logger = log.Logger("testpkg", a=1)
+        logger.info("one", b="x y")
+        logger.info("two")
+        self.assertEqual((out.getvalue(), len(reactor.calls)), ("", 1))
+        reactor.calls.pop()()
+        self.assertEqual(
+            out.getvalue(), 'l=info m=one pkg=testpkg a=1 b="x y"\nl=info m=two pkg=testpkg a=1\n'
+        )
+        reactor.running = False
+        logger.info("three")
+        self.assertIn("three", out.getvalue())
