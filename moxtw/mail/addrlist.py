@@ -61,6 +61,7 @@ _NOT_QUOTED: Final = (
 )
 _TOKEN: Final = re.compile(_QUOTED + _NOT_QUOTED, re.DOTALL)
 _TOKEN_UNQUOTED: Final = re.compile(_NOT_QUOTED, re.DOTALL)
+_EMPTY: Final = re.compile(rb"[ \t,]*+")
 _PAREN: Final = re.compile(rb"[()\\]")
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -256,7 +257,9 @@ def parse_entries(value: bytes) -> list[Entry]:
             continue
         if scanner is None:
             scanner = _Scanner(value)
-        scanner.pos = pos
+        # Not one by one: before each, `_SIMPLE` would look at all that follow.
+        empty = _EMPTY.match(value, pos)
+        scanner.pos = pos if empty is None else empty.end()
         scanner.member(out)
         pos = scanner.pos
     if scanner is not None and scanner.in_group:

@@ -39,6 +39,10 @@ SMALL: Final = 64 * 1024
 KEPT_TEXT: Final = 64 * 1024
 # What is cut at this length is above that one.
 _TEXT_LIMIT: Final = KEPT_TEXT + 64
+# Small content that may take long to parse all the same is parsed in a thread: above the first
+# size, if its header is longer than the second or it has parts.
+_QUICK: Final = 16 * 1024
+_QUICK_HEADER: Final = 8 * 1024
 # What a spool gathers before it gives the bytes to a thread to write.
 _WRITE_SIZE: Final = 512 * 1024
 # Above this, only one message is parsed at a time.
@@ -196,7 +200,7 @@ class Spool:
         if self.size <= SMALL:
             data = b"".join(self._chunks)
             self._chunks = []
-            return self._contents.from_bytes_now(data)
+            return await self._contents.from_bytes(data)
         self._busy = True
         try:
             parsed = await store.disk(self._complete)
@@ -239,6 +243,17 @@ class Spool:
         if file is not None:
             file.close()
             _unlink(self._path)
+
+
+def _is_quick(data: bytes) -> bool:
+    """Whether small content can be parsed on the reactor's thread without others waiting."""
+    if len(data) <= _QUICK:
+        return True
+    end = data.find(b"\r\n\r\n", 0, _QUICK_HEADER)
+    if end < 0:
+        return False
+    header = data[:end].lower()
+    return b"multipart/" not in header and b"message/" not in header
 
 
 def _parse_file(path: str) -> ParsedMessage:
@@ -288,15 +303,20 @@ class Contents:
         return Spool(self)
 
     def from_bytes_now(self, data: bytes) -> Spooled:
-        """Small content, digested and parsed at once. Raises ValueError over `SMALL` bytes."""
+        """Small content, digested and parsed at once. Raises ValueError over `SMALL` bytes.
+
+        For what comes from outside there is `from_bytes`.
+        """
         if len(data) > SMALL:
             raise ValueError("content is too large to be handled at once")
         return Spooled(len(data), hashlib.sha256(data).digest(), data, None, None, analyse(data))
 
     def from_bytes(self, data: bytes) -> Deferred[Spooled]:
-        """Content of any size."""
+        """Content of any size. The Deferred has fired if it is parsed quickly."""
         if len(data) <= SMALL:
-            return succeed(self.from_bytes_now(data))
+            if _is_quick(data):
+                return succeed(self.from_bytes_now(data))
+            return self.store.disk(lambda: self.from_bytes_now(data))
         spool = self.spool()
         written = spool.write(data)
 

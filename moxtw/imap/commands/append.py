@@ -300,7 +300,7 @@ class _Reader:
         if size <= SMALL:
             data = await conn.read_literal(size)
             conn.trace_in(data, TRACEDATA)
-            return contents.from_bytes_now(data)
+            return await contents.from_bytes(data)
         spool = contents.spool()
         try:
             await conn.stream_literal(size, spool)

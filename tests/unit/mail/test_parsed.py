@@ -233,6 +233,10 @@ def hostile() -> Iterator[tuple[str, bytes, float]]:
         b"a ",
         b"a:",
         b"a@b,",
+        b",",
+        b" ,",
+        b"],",
+        b";,",
         b"=?",
         b"; ",
     ):
