@@ -283,7 +283,7 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
     mailbox gets its messages. Subscriptions keep the old names. Raises NoSuchMailbox,
     MailboxExists, InvalidMailboxName.
     """
-    from moxtw.store import messages
+    from moxtw.store import transfer
 
     new = valid_name(new)
     mailbox = named(tx, account_id, old)
@@ -291,7 +291,7 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
         raise MailboxExists(new)
     if old == "Inbox":
         made = create(tx, account_id, new)
-        messages.move(tx, account_id, mailbox.id, [(1, 0xFFFFFFFF)], made[-1].id, adapt=False)
+        transfer.move(tx, account_id, mailbox.id, [(1, 0xFFFFFFFF)], made[-1].id, adapt=False)
         return [(None, m) for m in made]
     if new.startswith(old + "/"):
         raise InvalidMailboxName("a mailbox can not be moved below itself")

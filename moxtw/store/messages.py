@@ -1,4 +1,4 @@
-"""Messages: adding, reading, flags, copies and moves, expunge, and the changes since.
+"""Messages: adding, reading, flags, expunge, and the changes since. Copies: `transfer`.
 
 Sets of UIDs are lists of inclusive ranges, ascending and not overlapping. All changes of one
 job share a modseq.
@@ -20,7 +20,6 @@ from moxtw.store.errors import NoSuchMailbox, NoSuchMessage, OverQuota, StoreErr
 from moxtw.store.model import (
     Added,
     Changes,
-    CopyResult,
     FlagRow,
     Mailbox,
     NewMessage,
@@ -587,8 +586,8 @@ def store_flags(
         changed.append(FlagRow(uid, new, new_words, modseq))
         before.append(row_modseq)
         if (new ^ old) & (SEEN | DELETED):
-            _count_flags(counts, old, -1, size)
-            _count_flags(counts, new, 1, size)
+            count_flags(counts, old, -1, size)
+            count_flags(counts, new, 1, size)
     new_keywords = False
     if updates:
         tx.many(_SET_FLAGS, updates)
@@ -609,7 +608,11 @@ def store_flags(
     )
 
 
-def _count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
+def count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
+    """Take a message with these flags into counts, or (`sign` -1) out of them.
+
+    They are total, deleted, unread, unseen, and the size of deleted ones.
+    """
     if bits & DELETED:
         counts[1] += sign
         counts[4] += sign * size
@@ -621,90 +624,8 @@ def _count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
         counts[3] += sign
 
 
-# -- Copy, move, expunge -------------------------------------------------------------------
+# -- Expunge ---------------------------------------------------------------------------------
 
-_FOR_COPY = Statement(
-    sa.select(
-        messages.c.id,
-        messages.c.uid,
-        messages.c.flags,
-        messages.c.keywords,
-        messages.c.size,
-        messages.c.received,
-        messages.c.content_id,
-        messages.c.thread_id,
-        messages.c.create_seq,
-    )
-    .where(*_IN_RANGE, _LIVE)
-    .order_by(messages.c.uid)
-)
-_TAKE_UIDS = Statement(
-    mailbox_table.update()
-    .where(mailbox_table.c.id == bindparam("mailbox"), mailbox_table.c.expunged == 0)
-    .values(uidnext=mailbox_table.c.uidnext + bindparam("count"))
-    .returning(mailbox_table.c.uidnext - bindparam("count2"))
-)
-_META_COPIED: Final = [
-    column.name
-    for column in message_meta.columns
-    if column.name not in ("id", "trained_junk", "is_reject", "mailbox_destined_id")
-]
-_COPY_META = Statement(
-    message_meta.insert().from_select(
-        ["id", *_META_COPIED],
-        sa.select(
-            sa.cast(bindparam("new"), message_meta.c.id.type),
-            *[message_meta.c[name] for name in _META_COPIED],
-        ).where(message_meta.c.id == bindparam("old")),
-    )
-)
-_COPY_RECIPIENTS = Statement(
-    recipients.insert().from_select(
-        ["account_id", "message_id", "localpart", "domain", "org_domain", "sent"],
-        sa.select(
-            recipients.c.account_id,
-            sa.cast(bindparam("new"), recipients.c.message_id.type),
-            recipients.c.localpart,
-            recipients.c.domain,
-            recipients.c.org_domain,
-            recipients.c.sent,
-        ).where(recipients.c.message_id == bindparam("old")),
-    )
-)
-_RELOCATE = Statement(
-    messages.update()
-    .where(messages.c.id == bindparam("i"))
-    .values(
-        mailbox_id=bindparam("dest"),
-        uid=bindparam("u"),
-        modseq=bindparam("m"),
-        create_seq=bindparam("m"),
-        flags=bindparam("f"),
-        save_date=bindparam("now"),
-    )
-)
-_INSERT_STUB = Statement(
-    messages.insert().values(
-        {
-            name: bindparam(name)
-            for name in (
-                "id",
-                "account_id",
-                "mailbox_id",
-                "uid",
-                "modseq",
-                "create_seq",
-                "expunged",
-                "flags",
-                "keywords",
-                "size",
-                "received",
-                "content_id",
-                "thread_id",
-            )
-        }
-    )
-)
 _MARK_EXPUNGED = Statement(
     messages.update()
     .where(messages.c.id == bindparam("i"))
@@ -715,177 +636,6 @@ _MARK_ALL_EXPUNGED = Statement(
     .where(messages.c.mailbox_id == bindparam("mailbox"), _LIVE)
     .values(expunged=1, modseq=bindparam("m"))
 )
-_REJECTED = Statement(
-    sa.select(message_meta.c.is_reject, message_meta.c.mailbox_destined_id).where(
-        message_meta.c.id == bindparam("i")
-    )
-)
-_UNREJECT = Statement(
-    message_meta.update()
-    .where(message_meta.c.id == bindparam("i"))
-    .values(is_reject=0, mailbox_destined_id=0, mailbox_orig_id=bindparam("orig"))
-)
-
-
-def _select_for_copy(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for first, last in uid_ranges:
-        found += tx.all(_FOR_COPY, mailbox=mailbox_id, first=first, last=last)
-    return found
-
-
-def copy(
-    tx: Tx,
-    account_id: int,
-    mailbox_id: int,
-    uid_ranges: Ranges,
-    dest_id: int,
-    quota: int = 0,
-) -> CopyResult:
-    """Copy messages to another mailbox; no content is copied.
-
-    All or none. Raises NoSuchMailbox, OverQuota.
-    """
-    dest = mailboxes.get(tx, dest_id)
-    found = _select_for_copy(tx, mailbox_id, uid_ranges)
-    if not found:
-        return CopyResult(dest.uidvalidity, [], [], dest.modseq)
-    total = sum(row[4] for row in found)
-    modseq, used = accounts.use(tx, account_id, total)
-    if quota > 0 and used > quota:
-        raise OverQuota(f"{used} bytes would be used of {quota}")
-    first = _take_uids(tx, dest_id, len(found))
-    account = accounts.name_of(tx, account_id)
-    counts = [0, 0, 0, 0, 0]
-    words: set[str] = set()
-    dest_uids = list(range(first, first + len(found)))
-    for uid, row in zip(dest_uids, found, strict=True):
-        old_id, _uid, bits, keywords, size, received, content_id, thread_id, _create = row
-        bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
-        new_id = tx.new_id()
-        tx.run(
-            _INSERT,
-            id=new_id,
-            account_id=account_id,
-            mailbox_id=dest_id,
-            uid=uid,
-            modseq=modseq,
-            create_seq=modseq,
-            flags=bits,
-            keywords=keywords,
-            size=size,
-            received=received,
-            save_date=tx.now,
-            content_id=content_id,
-            thread_id=thread_id,
-        )
-        tx.run(_COPY_META, new=new_id, old=old_id)
-        tx.run(_COPY_RECIPIENTS, new=new_id, old=old_id)
-        _count_flags(counts, bits, 1, size)
-        words.update(keywords.split())
-    mailboxes.count(
-        tx,
-        dest_id,
-        modseq,
-        total=counts[0],
-        deleted=counts[1],
-        unread=counts[2],
-        unseen=counts[3],
-        size=total,
-        deleted_size=counts[4],
-    )
-    if words:
-        mailboxes.add_keywords(tx, dest, words)
-    return CopyResult(dest.uidvalidity, [row[1] for row in found], dest_uids, modseq)
-
-
-def _take_uids(tx: Tx, mailbox_id: int, count: int) -> int:
-    first: int | None = tx.value(_TAKE_UIDS, mailbox=mailbox_id, count=count, count2=count)
-    if first is None:
-        raise NoSuchMailbox(str(mailbox_id))
-    if first + count > 0xFFFFFFFF:
-        raise StoreError("the mailbox has no UIDs left")
-    return first
-
-
-def move(
-    tx: Tx,
-    account_id: int,
-    mailbox_id: int,
-    uid_ranges: Ranges,
-    dest_id: int,
-    *,
-    adapt: bool = True,
-) -> CopyResult:
-    """Move messages to another mailbox of the account.
-
-    A message keeps its id; an expunged row takes its old mailbox and UID, through which
-    sessions that have not noticed can still read it. With `adapt`, junk flags follow the
-    mailbox. Raises NoSuchMailbox.
-    """
-    dest = mailboxes.get(tx, dest_id)
-    if dest_id == mailbox_id:
-        raise StoreError("source and destination are the same mailbox")
-    found = _select_for_copy(tx, mailbox_id, uid_ranges)
-    if not found:
-        return CopyResult(dest.uidvalidity, [], [], dest.modseq)
-    modseq = accounts.modseq(tx, account_id)
-    first = _take_uids(tx, dest_id, len(found))
-    account = accounts.name_of(tx, account_id)
-    source_counts = [0, 0, 0, 0, 0]
-    dest_counts = [0, 0, 0, 0, 0]
-    total = 0
-    words: set[str] = set()
-    dest_uids = list(range(first, first + len(found)))
-    for uid, row in zip(dest_uids, found, strict=True):
-        row_id, old_uid, old_bits, keywords, size, received, content_id, thread_id, create = row
-        bits = old_bits
-        if adapt:
-            reject = tx.one(_REJECTED, i=row_id)
-            if reject is not None and reject[0]:
-                # Out of the rejects mailbox: what was refused is wanted after all.
-                tx.run(_UNREJECT, i=row_id, orig=reject[1] or dest_id)
-                bits &= ~SEEN
-            bits = tx.store.junk_flags(account, dest.name, dest.special_use, bits)
-        tx.run(_RELOCATE, i=row_id, dest=dest_id, u=uid, m=modseq, f=bits, now=tx.now)
-        stub_id = tx.new_id()
-        tx.run(
-            _INSERT_STUB,
-            id=stub_id,
-            account_id=account_id,
-            mailbox_id=mailbox_id,
-            uid=old_uid,
-            modseq=modseq,
-            create_seq=create,
-            expunged=2,
-            flags=old_bits,
-            keywords=keywords,
-            size=size,
-            received=received,
-            content_id=content_id,
-            thread_id=thread_id,
-        )
-        tx.run(_COPY_META, new=stub_id, old=row_id)
-        _count_flags(source_counts, old_bits, -1, size)
-        _count_flags(dest_counts, bits, 1, size)
-        total += size
-        words.update(keywords.split())
-    for box, counts, size in ((mailbox_id, source_counts, -total), (dest_id, dest_counts, total)):
-        mailboxes.count(
-            tx,
-            box,
-            modseq,
-            total=counts[0],
-            deleted=counts[1],
-            unread=counts[2],
-            unseen=counts[3],
-            size=size,
-            deleted_size=counts[4],
-        )
-    if words:
-        mailboxes.add_keywords(tx, dest, words)
-    tx.erase.add(account_id)
-    return CopyResult(dest.uidvalidity, [row[1] for row in found], dest_uids, modseq)
 
 
 def expunge(
@@ -912,7 +662,7 @@ def expunge(
     counts = [0, 0, 0, 0, 0]
     total = 0
     for _uid, bits, _words, _modseq, _id, size in found:
-        _count_flags(counts, bits, -1, size)
+        count_flags(counts, bits, -1, size)
         total += size
     tx.many(_MARK_EXPUNGED, [{"i": row[4], "m": modseq} for row in found])
     mailboxes.count(

@@ -147,6 +147,11 @@ class Tx:
         found: int = self.value(TAKE_IDS, count=1)
         return found - 1
 
+    def new_ids(self, count: int) -> int:
+        """The first of `count` consecutive ids that were never given before."""
+        found: int = self.value(TAKE_IDS, count=count)
+        return found - count
+
     def raw(self, sql: str) -> Any:
         """Execute SQL text: for the maintenance of the database itself."""
         return self._execute(sql)

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SkipTest, TestCase
 
-from moxtw.store import accounts, mailboxes, messages, search, verify
+from moxtw.store import accounts, mailboxes, messages, search, transfer, verify
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
 from tests.support.server import free_port
@@ -95,11 +95,11 @@ class PostgreSQLTests(TestCase):
         )
         self.assertEqual(len(changed.changed), 5)
         copied = await store.write(
-            lambda tx: messages.copy(tx, account.id, inbox.id, [(1, 5)], archive.id)
+            lambda tx: transfer.copy(tx, account.id, inbox.id, [(1, 5)], archive.id)
         )
         self.assertEqual(copied.dest_uids, [1, 2, 3, 4, 5])
         moved = await store.write(
-            lambda tx: messages.move(tx, account.id, inbox.id, [(6, 9)], archive.id)
+            lambda tx: transfer.move(tx, account.id, inbox.id, [(6, 9)], archive.id)
         )
         self.assertEqual(moved.dest_uids, [6, 7, 8, 9])
         _modseq, gone = await store.write(

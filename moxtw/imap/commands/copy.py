@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 from moxtw.imap import notices, seqset
 from moxtw.imap.commands import quota
 from moxtw.imap.commands.fetch import parse_message_set
-from moxtw.imap.commands.flags import writable
+from moxtw.imap.commands.flags import batches, writable
 from moxtw.imap.commands.mailbox import parse_name, valid_name
 from moxtw.imap.errors import No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
-from moxtw.store import mailboxes, messages
+from moxtw.store import mailboxes, messages, transfer
 from moxtw.store.errors import NoSuchMailbox, OverQuota
 from moxtw.store.model import CopyResult
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def parse_copy(p: Parser, uid: bool = False) -> Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The transaction of COPY or MOVE: gives the destination and what was done."""
+    """A transaction of COPY or MOVE: gives the destination and what was done."""
 
     account_id: int
     source_id: int
@@ -58,30 +59,25 @@ class _Job:
         if dest.id == self.source_id:
             raise No("the messages are in that mailbox already", b"CANNOT")
         if self.move:
-            return dest.id, messages.move(
+            return dest.id, transfer.move(
                 tx, self.account_id, self.source_id, self.ranges, dest.id
             )
-        return dest.id, messages.copy(
+        return dest.id, transfer.copy(
             tx, self.account_id, self.source_id, self.ranges, dest.id, self.quota
         )
 
 
-async def _transfer(conn: IMAPServer, args: Copy, move: bool) -> tuple[int, CopyResult]:
-    session = conn.session
-    assert session is not None and session.view is not None
-    view = writable(session) if move else session.view
-    name = valid_name(args.name)
-    ranges = view.uid_ranges(view.slices(args.numbers))
-    job = _Job(session.account_id, view.mailbox_id, ranges, name, quota.limit(conn), move)
+async def _transfer(
+    conn: IMAPServer, view: View, ranges: Ranges, name: str, move: bool
+) -> tuple[int, CopyResult]:
+    assert conn.session is not None
+    job = _Job(conn.session.account_id, view.mailbox_id, ranges, name, quota.limit(conn), move)
     try:
-        dest_id, result = await conn.app.store.write(job)
+        return await conn.app.store.write(job)
     except NoSuchMailbox:
         raise No("there is no such mailbox", b"TRYCREATE") from None
     except OverQuota:
         raise No("the account has no room for them", b"OVERQUOTA") from None
-    if not result.source_uids:
-        raise No("no messages match")
-    return dest_id, result
 
 
 def _copyuid(result: CopyResult) -> bytes:
@@ -93,25 +89,57 @@ def _copyuid(result: CopyResult) -> bytes:
 
 
 async def run_copy(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
-    """COPY: all or none."""
-    dest_id, result = await _transfer(conn, args, move=False)
-    assert conn.session is not None
-    conn.session.wrote(result.modseq, added_to=dest_id)
+    """COPY: all or none, so in one transaction however many they are."""
+    session = conn.session
+    assert session is not None and session.view is not None
+    view = session.view
+    name = valid_name(args.name)
+    ranges = view.uid_ranges(view.slices(args.numbers))
+    dest_id, result = await _transfer(conn, view, ranges, name, move=False)
+    if not result.source_uids:
+        raise No("no messages match")
+    session.wrote(result.modseq, added_to=dest_id)
     return _copyuid(result) + b" COPY done"
 
 
 async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
-    """MOVE (RFC 6851)."""
-    _, result = await _transfer(conn, args, move=True)
+    """MOVE: each message or not (RFC 6851 3.3), so that many need not be one transaction."""
     session = conn.session
-    assert session is not None and session.view is not None
-    view = session.view
-    session.wrote(result.modseq, view.mailbox_id)
-    conn.sendUntaggedResponse(b"OK " + _copyuid(result) + b" moved")
-    notices.expunge(conn, session, view, result.source_uids)
+    assert session is not None
+    view = writable(session)
+    name = valid_name(args.name)
+    moved: list[CopyResult] = []
+    try:
+        for group in batches(view.slices(args.numbers)) or [[]]:
+            ranges = view.uid_ranges(group)
+            _, result = await _transfer(conn, view, ranges, name, move=True)
+            if result.source_uids:
+                session.wrote(result.modseq, view.mailbox_id)
+                moved.append(result)
+    finally:
+        # What was moved before something failed is told in any case.
+        for told in _joined(moved):
+            conn.sendUntaggedResponse(b"OK " + _copyuid(told) + b" moved")
+            notices.expunge(conn, session, view, told.source_uids)
+    if not moved:
+        raise No("no messages match")
     if session.qresync:
-        return b"[HIGHESTMODSEQ %d] MOVE done" % result.modseq
+        return b"[HIGHESTMODSEQ %d] MOVE done" % moved[-1].modseq
     return b"MOVE done"
+
+
+def _joined(results: list[CopyResult]) -> list[CopyResult]:
+    """Results one after the other as one, for each mailbox that was the destination."""
+    joined: list[CopyResult] = []
+    for result in results:
+        if joined and joined[-1].uidvalidity == result.uidvalidity:
+            last = joined.pop()
+            result = result._replace(
+                source_uids=last.source_uids + result.source_uids,
+                dest_uids=last.dest_uids + result.dest_uids,
+            )
+        joined.append(result)
+    return joined
 
 
 def parse_uid_expunge(p: Parser) -> MessageSet:
@@ -125,22 +153,19 @@ async def run_expunge(conn: IMAPServer, tag: bytes, args: MessageSet | None) -> 
     session = conn.session
     assert session is not None
     view = writable(session)
-    if args is None:
-        ranges = [(1, view.uids[-1])] if view.uids else []
-    else:
-        ranges = view.uid_ranges(view.slices(args))
-    if not ranges:
-        return b"EXPUNGE done"
+    slices = [(0, len(view.uids))] if args is None else view.slices(args)
+    modseq = 0
+    for ranges in [view.uid_ranges(group) for group in batches(slices)]:
 
-    def job(tx: Tx) -> tuple[int, list[int]]:
-        return messages.expunge(tx, session.account_id, view.mailbox_id, ranges)
+        def job(tx: Tx, ranges: Ranges = ranges) -> tuple[int, list[int]]:
+            return messages.expunge(tx, session.account_id, view.mailbox_id, ranges)
 
-    modseq, uids = await conn.app.store.write(job)
-    if not uids:
-        return b"EXPUNGE done"
-    session.wrote(modseq, view.mailbox_id)
-    notices.expunge(conn, session, view, uids)
-    if session.condstore:
+        reached, uids = await conn.app.store.write(job)
+        if uids:
+            modseq = reached
+            session.wrote(modseq, view.mailbox_id)
+            notices.expunge(conn, session, view, uids)
+    if modseq and session.condstore:
         return b"[HIGHESTMODSEQ %d] EXPUNGE done" % modseq
     return b"EXPUNGE done"
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _FLAGS_BATCH: Final = 1000
 _ROWS_BATCH: Final = 400
 _SECTIONS_BATCH: Final = 64
+# Messages that Seen is set on in one transaction.
+_SEEN_BATCH: Final = 1000
 # A batch of sections ends when it has so many bytes.
 _BATCH_BYTES: Final = 256 * 1024
 
@@ -312,19 +314,21 @@ async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
 
 
 async def _set_seen(conn: IMAPServer, session: Session, view: View, uids: list[int]) -> None:
-    """Set Seen on messages that were read, in one transaction."""
+    """Set Seen on messages that were read."""
+    for start in range(0, len(uids), _SEEN_BATCH):
+        ranges = seqset.to_ranges(uids[start : start + _SEEN_BATCH])
 
-    def job(tx: Tx) -> int:
-        try:
-            return messages.store_flags(
-                tx, session.account_id, view.mailbox_id, seqset.to_ranges(uids), "+", SEEN
-            ).modseq
-        except NoSuchMailbox:
-            return 0
+        def job(tx: Tx, ranges: Ranges = ranges) -> int:
+            try:
+                return messages.store_flags(
+                    tx, session.account_id, view.mailbox_id, ranges, "+", SEEN
+                ).modseq
+            except NoSuchMailbox:
+                return 0
 
-    modseq = await conn.app.store.write(job)
-    # The client is told like of changes by others.
-    session.latest = max(session.latest, modseq)
+        modseq = await conn.app.store.write(job)
+        # The client is told like of changes by others.
+        session.latest = max(session.latest, modseq)
 
 
 COMMANDS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 # Messages in one transaction, so that no job holds the writer for long.
 _BATCH: Final = 1000
+
+# Where messages lie in a view: the place of the first, and that behind the last.
+Slice = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
         enable_condstore(conn)
     failed: list[int] = []
     found = 0
-    for start, stop in _batches(slices):
-        ranges = view.uid_ranges([(start, stop)])
+    for group in batches(slices):
+        ranges = view.uid_ranges(group)
         try:
             result = await conn.app.store.write(
                 partial(_job, session.account_id, view.mailbox_id, ranges, args)
@@ -137,13 +140,20 @@ def _job(
     )
 
 
-def _batches(slices: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Slices cut into pieces of at most `_BATCH` messages."""
-    return [
-        (begin, min(begin + _BATCH, stop))
-        for start, stop in slices
-        for begin in range(start, stop, _BATCH)
-    ]
+def batches(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Slices cut and grouped, so that each group has at most `_BATCH` messages."""
+    groups: list[list[Slice]] = []
+    room = 0
+    for start, stop in slices:
+        while start < stop:
+            if not room:
+                groups.append([])
+                room = _BATCH
+            end = min(start + room, stop)
+            groups[-1].append((start, end))
+            room -= end - start
+            start = end
+    return groups
 
 
 def _silent(session: Session, view: View, result: StoreResult) -> Iterator[bytes]:

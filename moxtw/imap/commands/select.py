@@ -5,10 +5,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from moxtw.imap import notices, seqset, wire
 from moxtw.imap.commands.basic import enable_condstore
+from moxtw.imap.commands.flags import batches
 from moxtw.imap.commands.mailbox import parse_name, valid_name
 from moxtw.imap.errors import Bad, No
 from moxtw.imap.parser import Parser
@@ -269,16 +271,16 @@ async def run_close(conn: IMAPServer, tag: bytes, args: None) -> bytes:
     session = conn.session
     assert session is not None and session.view is not None
     view = session.view
-    if not view.readonly and view.uids:
-        known = [(1, view.uids[-1])]
-
-        def job(tx: Tx) -> int:
-            try:
-                return messages.expunge(tx, session.account_id, view.mailbox_id, known)[0]
-            except NoSuchMailbox:
-                return 0
-
-        await conn.app.store.write(job)
+    if not view.readonly:
+        for ranges in [view.uid_ranges(group) for group in batches([(0, len(view.uids))])]:
+            await conn.app.store.write(
+                partial(
+                    messages.expunge,
+                    account_id=session.account_id,
+                    mailbox_id=view.mailbox_id,
+                    uid_ranges=ranges,
+                )
+            )
     unselect(session)
     return b"CLOSE done"
 

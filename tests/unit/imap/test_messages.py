@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
-from moxtw.store import messages
-from tests.support.store import job
+from twisted.internet.defer import Deferred, fail
+
+from moxtw.imap.commands import flags
+from moxtw.store import messages, verify
+from moxtw.store.errors import StoreError
+from tests.support.store import job, now
 from tests.unit.imap.support import MAIL, IMAPTestCase
 
 NESTED = (
@@ -542,6 +546,58 @@ class CopyTests(IMAPTestCase):
             S: g OK [HIGHESTMODSEQ …] EXPUNGE done
             """,
         )
+
+    def test_many_messages_in_few_transactions(self) -> None:
+        # A message here and there, more than one job takes, and none of them a job of its own.
+        self.deliver(count=50)
+        self.patch(flags, "_BATCH", 10)
+        client = self.selected("Inbox")
+        jobs: list[object] = []
+        write = self.store.write
+
+        def counted(fn: object) -> object:
+            jobs.append(fn)
+            return write(fn)  # type: ignore[arg-type]
+
+        self.patch(self.store, "write", counted)
+        odd = ",".join(str(number) for number in range(1, 51, 2))
+        client.ok(f"STORE {odd} +FLAGS.SILENT (\\Deleted)")
+        self.assertEqual(len(jobs), 3)
+        jobs.clear()
+        lines = client.ok(f"MOVE {odd} Archive")
+        self.assertEqual(len(jobs), 3)
+        self.assertRegex(lines[0], rf"^\* OK \[COPYUID \d+ {odd} 1:25\]")
+        self.assertEqual(len(lines), 26)
+        self.assertEqual(lines[1], "* 49 EXPUNGE")
+        self.assertEqual(client.ok("NOOP"), [])
+        client.ok("STORE 1:25 +FLAGS.SILENT (\\Deleted)")
+        jobs.clear()
+        self.assertEqual(len(client.ok("EXPUNGE")), 25)
+        self.assertEqual(len(jobs), 3)
+        client.ok("SELECT Archive")
+        jobs.clear()
+        client.ok("CLOSE")
+        self.assertEqual(len(jobs), 3)
+        self.assertEqual(now(Deferred.fromCoroutine(verify.verify_all(self.store))), [])
+
+    def test_what_was_moved_before_a_failure_is_told(self) -> None:
+        self.deliver(count=3)
+        self.patch(flags, "_BATCH", 2)
+        client = self.selected()
+        write = self.store.write
+        jobs: list[object] = []
+
+        def second_fails(fn: object) -> object:
+            jobs.append(fn)
+            if len(jobs) > 1:
+                return fail(StoreError("no"))
+            return write(fn)  # type: ignore[arg-type]
+
+        self.patch(self.store, "write", second_fails)
+        lines = client.command("MOVE 1:3 Archive")
+        self.assertRegex(lines[0], r"^\* OK \[COPYUID \d+ 1:2 1:2\]")
+        self.assertEqual(lines[1:3], ["* 2 EXPUNGE", "* 1 EXPUNGE"])
+        self.assertTrue(lines[3].startswith("t NO"))
 
     def test_expunge_only_of_what_the_client_knows(self) -> None:
         self.deliver()

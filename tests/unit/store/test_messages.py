@@ -3,7 +3,7 @@
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import accounts, content, mailboxes, messages, search, verify
+from moxtw.store import accounts, content, mailboxes, messages, search, transfer, verify
 from moxtw.store.errors import (
     MailboxExists,
     MailboxHasChildren,
@@ -177,7 +177,7 @@ class MoveTests(StoreCase):
         self.add()
         archive = self.box("Archive")
         result = job(
-            self.store, messages.copy, self.account.id, self.inbox.id, [(1, 9)], archive.id
+            self.store, transfer.copy, self.account.id, self.inbox.id, [(1, 9)], archive.id
         )
         self.assertEqual((result.source_uids, result.dest_uids), ([1, 2], [1, 2]))
         self.assertEqual(self.uids("Archive"), [1, 2])
@@ -190,7 +190,7 @@ class MoveTests(StoreCase):
         handle.seen(self.box().modseq)
         archive = self.box("Archive")
         result = job(
-            self.store, messages.move, self.account.id, self.inbox.id, [(1, 1)], archive.id
+            self.store, transfer.move, self.account.id, self.inbox.id, [(1, 1)], archive.id
         )
         self.assertEqual((result.source_uids, result.dest_uids), ([1], [1]))
         self.assertEqual(self.uids(), [])
@@ -213,13 +213,89 @@ class MoveTests(StoreCase):
         self.assertEqual(job(self.store, messages.read, added.id)[:4], b"A: b")
         handle.close()
 
+    def test_runs_and_holes(self):
+        for number in range(9):
+            self.add(flags=Flag.DELETED if number in (2, 5) else 0, prefix=b"N: %d\r\n" % number)
+        job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        archive, trash = self.box("Archive"), self.box("Trash")
+        copied = job(
+            self.store,
+            transfer.copy,
+            self.account.id,
+            self.inbox.id,
+            [(1, 2), (4, 4), (5, 8)],
+            archive.id,
+        )
+        self.assertEqual(copied.source_uids, [1, 2, 4, 5, 7, 8])
+        self.assertEqual(copied.dest_uids, [1, 2, 3, 4, 5, 6])
+        moved = job(
+            self.store, transfer.move, self.account.id, archive.id, [(2, 3), (5, 6)], trash.id
+        )
+        self.assertEqual((moved.source_uids, moved.dest_uids), ([2, 3, 5, 6], [1, 2, 3, 4]))
+        self.assertEqual(self.uids("Archive"), [1, 4])
+        rows = job(self.store, messages.rows, trash.id, [(1, 9)], Want.PREFIX | Want.CONTENT)
+        self.assertEqual([row.prefix[3:4] for row in rows], [b"1", b"3", b"6", b"7"])
+
+    def test_junk_flags_follow_the_mailbox(self):
+        for flags in (0, Flag.SEEN, Flag.SEEN | Flag.NOTJUNK, Flag.JUNK):
+            self.add(flags=flags)
+        junk = self.box("Junk")
+        job(self.store, transfer.copy, self.account.id, self.inbox.id, [(1, 4)], junk.id)
+        job(self.store, transfer.move, self.account.id, self.inbox.id, [(1, 4)], junk.id)
+        rows = job(self.store, messages.flags, junk.id, [(1, 8)])
+        self.assertEqual([row.flags for row in rows], [16, 17, 17, 16] * 2)
+
+    def test_out_of_the_rejects_mailbox(self):
+        wanted = self.box("Archive")
+        rejects = job(self.store, mailboxes.ensure, self.account.id, "Rejects")
+        for _ in range(2):
+            new = message(
+                self.store,
+                flags=Flag.SEEN,
+                delivery=Delivery(
+                    is_reject=True,
+                    mailbox_orig_id=rejects.id,
+                    mailbox_destined_id=wanted.id,
+                    remote_ip="192.0.2.1",
+                ),
+            )
+            job(self.store, messages.add, self.account.id, rejects.id, new)
+        job(self.store, transfer.copy, self.account.id, rejects.id, [(1, 1)], self.inbox.id)
+        job(self.store, transfer.move, self.account.id, rejects.id, [(2, 2)], self.inbox.id)
+        rows = job(self.store, messages.rows, self.inbox.id, [(1, 2)], Want.FLAGS)
+        self.assertEqual([row.flags for row in rows], [Flag.SEEN, 0])
+        for row in rows:
+            found = job(
+                self.store,
+                lambda tx, i=row.id: tx.raw(
+                    "SELECT is_reject, mailbox_orig_id, mailbox_destined_id"
+                    f" FROM message_meta WHERE id = {i}"
+                ).fetchone(),
+            )
+            self.assertEqual(found, (0, wanted.id, 0))
+
+    def test_recipients_follow_a_copy(self):
+        sent = self.box("Sent")
+        self.add(b"To: a@b.example\r\n\r\n", sent)
+        archive = self.box("Archive")
+        job(self.store, transfer.copy, self.account.id, sent.id, [(1, 1)], archive.id)
+        ids = job(
+            self.store,
+            lambda tx: tx.raw("SELECT message_id FROM recipients ORDER BY 1").fetchall(),
+        )
+        rows = [
+            job(self.store, messages.rows, box.id, [(1, 1)], Want.FLAGS)[0]
+            for box in (sent, archive)
+        ]
+        self.assertEqual(sorted(ids), sorted((row.id,) for row in rows))
+
     def test_move_to_itself_is_refused(self):
         self.add()
         self.assertRaises(
             StoreError,
             job,
             self.store,
-            messages.move,
+            transfer.move,
             self.account.id,
             self.inbox.id,
             [(1, 1)],
@@ -256,7 +332,7 @@ class ExpungeTests(StoreCase):
     def test_shared_content_stays(self):
         self.add(BIG, flags=Flag.DELETED)
         archive = self.box("Archive")
-        job(self.store, messages.copy, self.account.id, self.inbox.id, [(1, 1)], archive.id)
+        job(self.store, transfer.copy, self.account.id, self.inbox.id, [(1, 1)], archive.id)
         job(self.store, messages.expunge, self.account.id, self.inbox.id)
         self.clock.advance(1)
         (row,) = job(self.store, messages.rows, archive.id, [(1, 1)], Want.CONTENT)
