@@ -163,7 +163,8 @@ class Keys:
 
         def key(now: Now) -> Criterion:
             view = now.view
-            return search.Uids(seqset.normalise(view.uid_ranges(view.slices(numbers))))
+            slices = view.slices(numbers, search=True)
+            return search.Uids(seqset.normalise(view.uid_ranges(slices)))
 
         return key
 

@@ -79,6 +79,18 @@ def resolve(ranges: Iterable[Range], last: int) -> Ranges:
     return normalise(resolved)
 
 
+def without_open(ranges: Iterable[Range], count: int) -> Ranges:
+    """The set with the ends of ranges with "*" brought to what `count` messages have.
+
+    Such ranges name nothing in an empty mailbox.
+    """
+    return [
+        (min(start, count), min(end, count)) if STAR in (start, end) else (start, end)
+        for start, end in ranges
+        if count or STAR not in (start, end)
+    ]
+
+
 def resolve_numbers(ranges: Iterable[Range], count: int) -> Ranges:
     """A set of message sequence numbers for a mailbox of `count` messages, normalised.
 

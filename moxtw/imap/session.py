@@ -76,17 +76,21 @@ class View:
         places = dict(zip(own, range(1, len(own) + 1), strict=True))
         return [places.get(uid, 0) for uid in uids]
 
-    def slices(self, numbers: MessageSet) -> list[tuple[int, int]]:
+    def slices(self, numbers: MessageSet, search: bool = False) -> list[tuple[int, int]]:
         """Where the messages of a set lie in `uids`, as pairs (start, stop) without empty ones.
 
-        Raises Bad for sequence numbers that no message has.
+        Raises Bad for sequence numbers that no message has. In a `search` though, ranges with
+        "*" are good whatever there is: clients search for 1:* without knowing.
         """
         if numbers.ranges is None:
             return seqset.slices(self.uids, self.saved)
         if numbers.uid:
             last = self.uids[-1] if self.uids else 0
             return seqset.slices(self.uids, seqset.resolve(numbers.ranges, last))
-        ranges = seqset.resolve_numbers(numbers.ranges, len(self.uids))
+        given = numbers.ranges
+        if search:
+            given = seqset.without_open(given, len(self.uids))
+        ranges = seqset.resolve_numbers(given, len(self.uids))
         return [(start - 1, end) for start, end in ranges]
 
     def uid_ranges(self, slices: Sequence[tuple[int, int]]) -> Ranges:

@@ -696,6 +696,17 @@ class SearchTests(IMAPTestCase):
             """,
         )
 
+    def test_open_sets(self) -> None:
+        # RFC 9051 section 9: 6:* has the last message in it however few there are.
+        for keys, want in (("6:*", " 3"), ("*:6", " 3"), ("*:2", " 2 3"), ("UID 9:*", " 3")):
+            self.assertEqual(self.client.ok("SEARCH " + keys), ["* SEARCH" + want], keys)
+        self.client.ok("CREATE empty")
+        self.client.ok("SELECT empty")
+        for keys in ("1:* NOT DELETED", "*", "UID 1:*"):
+            self.assertEqual(self.client.ok("SEARCH " + keys), ["* SEARCH"])
+            self.assertEqual(self.client.ok("UID SEARCH " + keys), ["* SEARCH"])
+        self.assertTrue(self.client.command("SEARCH 1")[-1].startswith("t BAD"))
+
     def test_extended(self) -> None:
         self.transcript(
             self.client,
