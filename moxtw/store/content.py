@@ -43,8 +43,11 @@ _TEXT_LIMIT: Final = KEPT_TEXT + 64
 # size, if its header is longer than the second or it has parts.
 _QUICK: Final = 16 * 1024
 _QUICK_HEADER: Final = 8 * 1024
-# What a spool gathers before it gives the bytes to a thread to write.
-_WRITE_SIZE: Final = 512 * 1024
+# What a spool gathers before it gives the bytes to a thread to write: most messages need to be
+# written only once, when they are complete.
+_WRITE_SIZE: Final = 1_200_000
+# Above this many bytes in all spools together, they gather no more than small contents.
+_BUDGET: Final = 64 * 1024 * 1024
 # Above this, only one message is parsed at a time.
 _PARSE_TOGETHER: Final = 4 * 1024 * 1024
 # Leftover temporary files and content files without a row are removed at this age (seconds).
@@ -137,10 +140,16 @@ class Spool:
         """
         if self._error is not None:
             return fail(self._error)
+        size = len(data)
         self._chunks.append(data)
-        self._pending += len(data)
-        self.size += len(data)
-        return None if self._pending < _WRITE_SIZE else self._flush()
+        self._pending += size
+        self.size += size
+        self._contents.pending += size
+        if self._pending < _WRITE_SIZE and (
+            self._pending <= SMALL or self._contents.pending <= _BUDGET
+        ):
+            return None
+        return self._flush()
 
     def _flush(self) -> Deferred[None]:
         """Fires when all bytes so far are in the file."""
@@ -150,8 +159,15 @@ class Spool:
             self._next_piece()
         return waiter
 
+    def _take(self) -> list[bytes]:
+        """What waits in memory, which is no longer counted as waiting."""
+        chunks, self._chunks = self._chunks, []
+        self._contents.pending -= self._pending
+        self._pending = 0
+        return chunks
+
     def _next_piece(self) -> None:
-        chunks, self._chunks, self._pending = self._chunks, [], 0
+        chunks = self._take()
         waiters, self._waiters = self._waiters, []
         self._busy = True
         self._contents.store.disk(lambda: self._write_out(chunks)).addBoth(
@@ -198,12 +214,11 @@ class Spool:
             raise self._error
         store = self._contents.store
         if self.size <= SMALL:
-            data = b"".join(self._chunks)
-            self._chunks = []
-            return await self._contents.from_bytes(data)
+            return await self._contents.from_bytes(b"".join(self._take()))
         self._busy = True
+        chunks = self._take()
         try:
-            parsed = await store.disk(self._complete)
+            parsed = await store.disk(lambda: self._complete(chunks))
             if parsed is None:
                 path = self._path
                 parsed = await self._contents.parsing.run(
@@ -217,9 +232,8 @@ class Spool:
             raise
         return Spooled(self.size, self._hash.digest(), None, self._name, self._path, parsed)
 
-    def _complete(self) -> ParsedMessage | None:
+    def _complete(self, chunks: list[bytes]) -> ParsedMessage | None:
         """Write what is left, sync, and parse unless that needs much memory; in a thread."""
-        chunks, self._chunks = self._chunks, []
         whole = b"".join(chunks) if self._file is None else None
         self._write_out(chunks if whole is None else [whole])
         assert self._file is not None
@@ -233,13 +247,13 @@ class Spool:
     def discard(self) -> None:
         """Drop everything."""
         self._dropped = True
-        self._chunks = []
+        self._take()
         if not self._busy:
             self._cleanup()
 
     def _cleanup(self) -> None:
         file, self._file = self._file, None
-        self._chunks = []
+        self._take()
         if file is not None:
             file.close()
             _unlink(self._path)
@@ -269,6 +283,8 @@ class Contents:
         self.store = store
         self.directory = os.path.join(store.data_dir, "content")
         self.tmp = os.path.join(store.data_dir, "tmp")
+        # Bytes that wait in the memory of all spools.
+        self.pending = 0
         # Big messages are parsed one at a time, so that memory stays bounded.
         self.parsing = DeferredSemaphore(1)
         self._cleanup: DelayedCall | None = None
