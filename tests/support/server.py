@@ -525,6 +525,52 @@ class MailServer:
             raise ServerError("the store is not consistent:\n" + "\n".join(found))
 
 
+class LocalServer(MailServer):
+    """``moxtw localserve`` in a directory that it makes; on its own ports, of an address.
+
+    It asks the resolver (``ip:port``) in place of those of the system.
+    """
+
+    def __init__(self, directory: str | Path, ip: str, resolver: str) -> None:
+        self._made = Path(directory).absolute() / "local"
+        super().__init__(directory, accounts={"mox": ["mox@localhost"]}, ip=ip, resolver=resolver)
+        self.data_dir = self._made
+        self.ports = Ports(1025, 1587, 1465, 1143, 1993, 1080, 1081)
+
+    def _write(self) -> None:
+        self.directory.mkdir(parents=True)
+        subprocess.run(
+            [*self.command(), "-initonly"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=START_SECONDS,
+        )
+        with open(self.config_path, "a") as file:
+            file.write(sconf({"Resolvers": [self._resolver]}))
+
+    def _set_passwords(self) -> None:
+        pass
+
+    @property
+    def config_path(self) -> Path:
+        """mox.conf."""
+        return self._made / "mox.conf"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that it made."""
+        return self._made / "localhost.crt"
+
+    def command(self) -> list[str]:
+        """The command that starts it in the foreground."""
+        return [
+            *(sys.executable, "-c", "from moxtw.cli.main import main; raise SystemExit(main())"),
+            *("localserve", "-dir", str(self._made), "-ip", self.ip),
+        ]
+
+
 class LiveCase(SynchronousTestCase):
     """Tests with real processes. Blocking calls; servers end with the test."""
 
@@ -555,7 +601,10 @@ class LiveCase(SynchronousTestCase):
         options.setdefault("accounts", {"mjl": ["mjl@a.example"]})
         if "resolver" not in options:
             options["resolver"] = self.name_server(ZONE).address
-        server = MailServer(self.mktemp(), **options)
+        return self.start(MailServer(self.mktemp(), **options))
+
+    def start(self, server: MailServer) -> MailServer:
+        """Start a server, which ends with the test."""
         self._servers.append(server)
         self.addCleanup(server.kill)
         return server.start()
