@@ -39,6 +39,9 @@ log = Logger("smtpserver")
 MAX_LINE: Final = 2048
 """Bytes of a command line before its LF."""
 
+TURN: Final = 200
+"""Commands of one connection that run in a row; then others have their turn."""
+
 READ_TIMEOUT: Final = 30
 WRITE_TIMEOUT: Final = 30
 HANDSHAKE_TIMEOUT: Final = 60
@@ -135,6 +138,7 @@ class SMTPConnection(ESMTP):
         self._slow_transport: SlowTransport | None = None
         self._hold = False
         self._stopping = ""
+        self._next_turn: Any = None
         self._close_timer: Any = None
 
     # -- What is said --------------------------------------------------------------
@@ -183,8 +187,9 @@ class SMTPConnection(ESMTP):
         self._lost = True
         self._closing = True
         self.setTimeout(None)
-        if self._close_timer is not None and self._close_timer.active():
-            self._close_timer.cancel()
+        for call in (self._next_turn, self._close_timer):
+            if call is not None and call.active():
+                call.cancel()
         if self._slow_transport is not None:
             self._slow_transport.stop()
         self._out.clear()
@@ -354,6 +359,7 @@ class SMTPConnection(ESMTP):
         if self._processing:
             return
         self._processing = True
+        left = TURN
         try:
             while not (self._busy or self._closing or self._blocked or self._handshaking):
                 buffer, pos = self._buffer, self._pos
@@ -370,6 +376,11 @@ class SMTPConnection(ESMTP):
                     break
                 if end < 0:
                     break
+                if not left:
+                    self._busy = True
+                    self._next_turn = self.reactor.callLater(0, self._go_on)
+                    break
+                left -= 1
                 self._pos = end + 1
                 line = buffer[pos : end - 1 if end > pos and buffer[end - 1] == 13 else end]
                 wanted, self._line_wanted = self._line_wanted, None
@@ -391,13 +402,21 @@ class SMTPConnection(ESMTP):
             self._flush()
         self._resume()
 
+    def _go_on(self) -> None:
+        """Run more of the many commands that came at once."""
+        self._busy = False
+        if self._stopping:
+            self._refuse("4.3.2", self._stopping)
+        elif not self._closing:
+            self._process()
+
     def state_COMMAND(self, line: bytes) -> None:  # noqa: N802
         """Run a command line."""
         self._command_start = self.reactor.seconds()
         self._command = "(unknown)"
         first, self._first_command = self._first_command, False
         try:
-            verb, args = grammar.split(line)
+            verb = grammar.verb(line)
             if self.tracing:
                 level = TRACEAUTH if verb == "AUTH" else TRACE
                 log.trace("C: ", line, level, cid=self.cid)
@@ -408,7 +427,7 @@ class SMTPConnection(ESMTP):
                     raise SMTPError(500, "5.5.2", "bad syntax: unknown command", close=True)
                 raise SMTPError(500, "5.5.1", "unknown command")
             self._command = verb.lower()
-            waiting = method(self, args)
+            waiting = method(self, grammar.arguments(line))
         except SMTPError as exc:
             self._failed(exc)
         except Exception as exc:  # noqa: BLE001 - a fault of ours must not end the server

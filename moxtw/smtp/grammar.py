@@ -75,20 +75,25 @@ class Mail:
     hold_until_text: str = ""
 
 
-def split(line: bytes) -> tuple[str, str]:
-    """A command line as its verb, in upper case, and the text behind it with its space.
+def verb(line: bytes) -> str:
+    """The verb of a command line, in upper case; white space at its end is none of it."""
+    space = line.find(b" ")
+    word = line if space < 0 else line[:space]
+    # Only ASCII letters have another case here.
+    return word.rstrip(b"\t").upper().decode("utf-8", "backslashreplace")
 
-    Raises GrammarError for a line that is not UTF-8 (RFC 6531 3.2) or has control characters
-    in its verb.
-    """
+
+def arguments(line: bytes) -> str:
+    """The text behind the verb, with its space. Raises GrammarError unless UTF-8 (RFC 6531 3.2)."""
+    space = line.find(b" ")
+    if space < 0:
+        space = len(line)
+    while space and line[space - 1] == 9:
+        space -= 1
     try:
-        text = line.decode()
+        return line[space:].decode()
     except UnicodeDecodeError:
         raise GrammarError("not utf-8", "") from None
-    space = text.find(" ")
-    if space < 0:
-        return text.upper(), ""
-    return text[:space].upper(), text[space:]
 
 
 def nothing(args: str, *, trailing: bool = False) -> None:

@@ -153,11 +153,28 @@ class RcptTests(SynchronousTestCase):
 
 
 class OtherTests(SynchronousTestCase):
-    def test_split(self) -> None:
-        self.assertEqual(grammar.split(b"mail FROM:<>"), ("MAIL", " FROM:<>"))
-        self.assertEqual(grammar.split(b"noop"), ("NOOP", ""))
-        self.assertEqual(grammar.split(b""), ("", ""))
-        self.assertRaises(GrammarError, grammar.split, b"noop \xff")
+    def test_verb_and_arguments(self) -> None:
+        for line, verb, args in (
+            (b"mail FROM:<>", "MAIL", " FROM:<>"),
+            (b"noop", "NOOP", ""),
+            (b"", "", ""),
+            (b" x", "", " x"),
+            (b"noop \xc3\xa4", "NOOP", " ä"),
+            # White space at the end is no part of the verb (RFC 5321 4.1.1).
+            (b"noop\t", "NOOP", "\t"),
+            (b"noop\t \t", "NOOP", "\t \t"),
+            (b"no\top", "NO\tOP", ""),
+        ):
+            with self.subTest(line=line):
+                self.assertEqual(grammar.verb(line), verb)
+                self.assertEqual(grammar.arguments(line), args)
+        self.assertRaises(GrammarError, grammar.arguments, b"noop \xff")
+
+    def test_verb_that_is_no_text(self) -> None:
+        # Of these none is a command, also if its upper-case form in Unicode would be one.
+        for line in (b"\xff", b"\x16\x03\x01", "ſtarttls".encode(), "maıl FROM:<>".encode()):
+            with self.subTest(line=line):
+                self.assertNotIn(grammar.verb(line), ("STARTTLS", "MAIL", ""))
 
     def test_ehlo(self) -> None:
         for args, want in (

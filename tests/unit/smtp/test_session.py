@@ -141,6 +141,16 @@ class SessionTests(SynchronousTestCase):
         S: <closed>
         """)
 
+    def test_first_bytes_that_are_no_text_close(self) -> None:
+        for data in (b"\x16\x03\x01\x02\x00\x01\xfc\x03\x03\n", b"\xff\xfe\r\n"):
+            peer = self.world.peer()
+            peer.transcript("S: 220 *")
+            peer.send(data)
+            peer.transcript("""
+            S: 500 5.5.2 *
+            S: <closed>
+            """)
+
     def test_commands_need_ehlo(self) -> None:
         for kind in ("smtp", "submission"):
             peer = self.world.peer(kind)
@@ -301,6 +311,63 @@ class SessionTests(SynchronousTestCase):
         self.hello().transcript("""
         C: NOOP \\xff
         S: 501 5.5.2 *
+        C: FOO \\xff
+        S: 500 5.5.1 *
+        """)
+
+    def test_white_space_at_the_end(self) -> None:
+        self.hello().transcript("""
+        C: RSET\\x09
+        S: 250 2.0.0 *
+        C: EHLO\\x09
+        S: 501 5.5.2 *
+        C: QUIT\\x09\x20\\x09
+        S: 221 2.0.0 *
+        S: <closed>
+        """)
+        self.hello("submission").transcript("""
+        C: RSET\\x09
+        S: 501 5.5.2 *
+        """)
+
+    def test_very_many_commands_at_once_leave_time_for_others(self) -> None:
+        peer = self.hello()
+        commands = (b"\n", b"NOOP\n", b"RSET\r\n", b"FOO\n")
+        peer.send(b"".join(commands) * 2000 + b"MAIL FROM:<>\r\n")
+        first = peer.received().count(b"\r\n")
+        self.assertGreater(first, 10)
+        self.assertLess(first, 500)
+        # What comes meanwhile has to wait.
+        peer.send(b"QUIT\r\n")
+        self.assertEqual(peer.received(), b"")
+        self.assertEqual(peer.transport.producerState, "paused")
+        got = b""
+        for _ in range(1000):
+            self.world.clock.advance(0)
+            got += peer.received()
+        lines = got.splitlines()
+        self.assertEqual(len(lines), 8002 - first)
+        self.assertTrue(lines[-2].startswith(b"250 2.1.0 "))
+        self.assertTrue(lines[-1].startswith(b"221 "))
+        self.assertTrue(peer.transport.closed)
+
+    def test_connection_lost_with_many_commands_left(self) -> None:
+        peer = self.hello()
+        peer.send(b"NOOP\n" * 5000)
+        peer.disconnect()
+        peer.received()
+        self.world.clock.advance(0)
+        self.assertEqual(peer.received(), b"")
+
+    def test_shutdown_with_many_commands_left(self) -> None:
+        peer = self.hello()
+        peer.send(b"NOOP\n" * 5000)
+        peer.received()
+        peer.protocol.shutdown()
+        self.world.clock.advance(0)
+        peer.transcript("""
+        S: 421 4.3.2 *
+        S: <closed>
         """)
 
     # -- Waiting -------------------------------------------------------------------
