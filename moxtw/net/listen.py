@@ -9,7 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHandshakeListener, IListeningPort
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IListeningPort,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -312,8 +316,9 @@ class ProxiedProtocol(ProtocolWrapper):
             self.transport.loseConnection()
             return
         self.wrappedProtocol = protocol
-        if IHandshakeListener.providedBy(protocol):
-            alsoProvides(self, IHandshakeListener)
+        for interface in (IHandshakeListener, IHalfCloseableProtocol):
+            if interface.providedBy(protocol):
+                alsoProvides(self, interface)
         protocol.makeConnection(self)
         if rest and not self.disconnecting:
             protocol.dataReceived(rest)
@@ -329,6 +334,14 @@ class ProxiedProtocol(ProtocolWrapper):
     def handshakeCompleted(self) -> None:  # noqa: N802
         """Pass on that TLS, started later on this connection, is set up."""
         self.wrappedProtocol.handshakeCompleted()
+
+    def readConnectionLost(self) -> None:  # noqa: N802
+        """Pass on that the client sends no more."""
+        self.wrappedProtocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802
+        """Pass on that our side is closed."""
+        self.wrappedProtocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Pass on, if there is a protocol already."""

@@ -107,6 +107,11 @@ class SlowTransport:
         if data:
             self._receive(data)
 
+    @property
+    def holds_input(self) -> bool:
+        """Whether input waits here."""
+        return bool(self._input)
+
     # Output
 
     @property

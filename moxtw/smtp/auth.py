@@ -222,7 +222,11 @@ class _Exchange:
                 if verifiers is not None:
                     sha1 = hash_name == "sha1"
                     secret = verifiers.scram_sha1 if sha1 else verifiers.scram_sha256
-                return machine.supply_scram(secret, missing=self.login is not None)
+                if secret is None:
+                    # The reply tells in any case, so there is no use in going on.
+                    absent = errors.UnknownUser if self.login is None else errors.MissingSecret
+                    raise absent("no verifier", username=username)
+                return machine.supply_scram(secret)
             case server.NeedCram(username=username):
                 self.login, verifiers = await self.authenticator.secrets(username, attempt)
                 cram = verifiers.cram_md5 if verifiers is not None else None

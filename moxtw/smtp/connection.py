@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -83,6 +83,7 @@ class _Outlet:
         pass
 
 
+@implementer(IHalfCloseableProtocol)
 class SMTPConnection(ESMTP):
     """One connection of a client, as far as it is the same whatever is said."""
 
@@ -117,6 +118,8 @@ class SMTPConnection(ESMTP):
         self._paused = False
         self._closing = False
         self._lost = False
+        # The client has closed its side.
+        self._ended = False
         self._first_command = True
         self._handshaking = False
         self._line_wanted: Deferred[bytes] | None = None
@@ -134,6 +137,7 @@ class SMTPConnection(ESMTP):
         self._command = ""
         self._command_start = 0.0
         self._sleeping: Deferred[None] | None = None
+        self._sleep_end = 0.0
         self.slow = False
         self._slow_transport: SlowTransport | None = None
         self._hold = False
@@ -204,6 +208,34 @@ class SMTPConnection(ESMTP):
         if self._sleeping is not None:
             self._sleeping.cancel()
 
+    def readConnectionLost(self) -> None:  # noqa: N802
+        """The client closed its side; what it sent is answered still (IHalfCloseableProtocol)."""
+        self._ended = True
+        asleep = self._sleeping is not None
+        if asleep and self._sleep_end - self.reactor.seconds() > READ_TIMEOUT:
+            # Nobody waits for so late an answer.
+            self.abort()
+        elif self._closing:
+            if self._slow_transport is None:
+                self.transport.loseConnection()
+        else:
+            self._close_at_end()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802
+        """Our side is closed: we did that (IHalfCloseableProtocol)."""
+
+    def _close_at_end(self) -> None:
+        """After the end of input: close when all of it is answered."""
+        slow = self._slow_transport
+        if not (
+            self._busy
+            or self._blocked
+            or self._closing
+            or self._processing
+            or (slow is not None and slow.holds_input)
+        ):
+            self.close()
+
     @property
     def cid_text(self) -> str:
         """The connection id for outsiders."""
@@ -226,7 +258,12 @@ class SMTPConnection(ESMTP):
             self._close_timer = self.reactor.callLater(
                 2 * WRITE_TIMEOUT, transport.abortConnection
             )
-        elif linger and self.tls is None and hasattr(transport, "loseWriteConnection"):
+        elif (
+            linger
+            and self.tls is None
+            and not self._ended
+            and hasattr(transport, "loseWriteConnection")
+        ):
             if self._paused:
                 self._paused = False
                 transport.resumeProducing()
@@ -274,6 +311,7 @@ class SMTPConnection(ESMTP):
             return waiting
         call = self.reactor.callLater(seconds, waiting.callback, None)
         self._sleeping = waiting
+        self._sleep_end = call.getTime()
 
         def done(result: Any) -> Any:
             self._sleeping = None
@@ -313,7 +351,9 @@ class SMTPConnection(ESMTP):
             self.transport.pauseProducing()
 
     def _resume(self) -> None:
-        if self._paused and not (self._busy or self._blocked or self._hold or self._closing):
+        if self._paused and not (
+            self._busy or self._blocked or self._hold or self._closing or self._ended
+        ):
             self._paused = False
             self.transport.resumeProducing()
 
@@ -401,6 +441,8 @@ class SMTPConnection(ESMTP):
         if self._out:
             self._flush()
         self._resume()
+        if self._ended:
+            self._close_at_end()
 
     def _go_on(self) -> None:
         """Run more of the many commands that came at once."""

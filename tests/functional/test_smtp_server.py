@@ -329,6 +329,26 @@ class DeliveryTests(ServerCase):
 
         self.assertTrue((await self.client(run)).startswith(b"250 "))
 
+    async def test_client_that_sends_everything_and_closes_its_side(self) -> None:
+        commands = (
+            b"EHLO client.example\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<me@example.org>\r\n"
+            b"DATA\r\n" + MESSAGE.encode() + b".\r\nNOOP\r\n"
+        )
+
+        def run(port: int, first: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+                sock.sendall(first + commands)
+                sock.shutdown(socket.SHUT_WR)
+                with sock.makefile("rb") as file:
+                    return file.read()
+
+        for proxy in (False, True):
+            port = self.serve(tls=False, proxy=proxy)
+            got = await self.client(run, port, b"PROXY UNKNOWN\r\n" if proxy else b"")
+            codes = [line[:3] for line in got.splitlines() if line[3:4] == b" "]
+            self.assertEqual(codes, [b"220", b"250", b"250", b"250", b"354", b"250", b"250"])
+        self.assertEqual(len(self.world.mailbox("me")), 2)
+
     async def test_no_greeting_without_proxy_header(self) -> None:
         port = self.serve(tls=False, proxy=True)
 

@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
@@ -194,6 +194,33 @@ class ProxyTests(SynchronousTestCase):
     def test_lost_before_the_header(self):
         self.protocol.connectionLost(None)
         self.assertEqual((self.inner.built, self.clock.getDelayedCalls()), ([], []))
+
+    def test_end_of_input_is_passed_on_if_it_is_wanted(self):
+        self.feed(b"PROXY UNKNOWN\r\n")
+        self.assertFalse(IHalfCloseableProtocol.providedBy(self.protocol))
+        self.protocol.connectionLost(None)
+
+        @implementer(IHalfCloseableProtocol)
+        class HalfCloseable(Protocol):
+            ends = ()
+
+            def readConnectionLost(self):
+                self.ends += ("read",)
+
+            def writeConnectionLost(self):
+                self.ends += ("write",)
+
+        inner = HalfCloseable()
+        self.inner.buildProtocol = lambda addr: inner
+        protocol = self.factory.buildProtocol(self.transport.getPeer())
+        protocol.makeConnection(self.transport)
+        self.assertFalse(IHalfCloseableProtocol.providedBy(protocol))
+        protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+        self.assertTrue(IHalfCloseableProtocol.providedBy(protocol))
+        protocol.writeConnectionLost()
+        protocol.readConnectionLost()
+        self.assertEqual(inner.ends, ("write", "read"))
+        protocol.connectionLost(None)
 
     def test_factory_may_refuse(self):
         self.inner.buildProtocol = lambda addr: None

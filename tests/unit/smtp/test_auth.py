@@ -277,6 +277,17 @@ class ChallengeTests(AuthBase):
             peer = self.hello("submission", ip="198.51.100.8")
             self.check(peer, f"AUTH SCRAM-SHA-256 {b64(line)}", reply)
 
+    def test_scram_of_unknown_users_ends_at_once(self) -> None:
+        first = b64("n,,n=nobody@example.org,r=12345678")
+        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256"):
+            peer = self.hello("submission", ip="198.51.100.8")
+            self.check(peer, f"AUTH {mechanism} {first}", "454 4.3.0 *")
+            self.check(peer, "NOOP", "250 *")
+        with patch("moxtw.store.credentials.verifiers", return_value=None):
+            first = b64("n,,n=me@example.org,r=12345678")
+            peer = self.hello("submission", ip="198.51.100.8")
+            self.check(peer, f"AUTH SCRAM-SHA-256 {first}", "454 4.3.0 *")
+
     def test_scram_bad_last_message(self) -> None:
         peer = self.hello("submission")
         self.check(peer, f"AUTH SCRAM-SHA-256 {b64('n,,n=me@example.org,r=12345678')}", "334 *")

@@ -370,6 +370,83 @@ class SessionTests(SynchronousTestCase):
         S: <closed>
         """)
 
+    # -- A client that closes its side ------------------------------------------------
+
+    def test_what_came_before_the_end_of_input_is_answered(self) -> None:
+        peer = self.hello()
+        waiting = self.slow_check()
+        peer.send(b"MAIL FROM:<a@example.net>\r\nRCPT TO:<me@example.org>\r\nDATA\r\n")
+        peer.send(b"Subject: hi\r\n\r\n.\r\nNOOP\r\n")
+        peer.protocol.readConnectionLost()
+        self.assertFalse(peer.transport.closed)
+        waiting.callback(None)
+        peer.transcript("""
+        S: 250 2.1.0 *
+        S: 250 2.1.0 *
+        S: 354 *
+        S: 250 *
+        S: 250 2.0.0 *
+        S: <closed>
+        """)
+        self.assertEqual(len(self.world.mailbox("me")), 1)
+
+    def test_end_of_input_closes(self) -> None:
+        for data in (b"", b"NOO", b"MAIL FROM:<>\r\nRCPT TO:<me@example.org>\r\nDATA\r\nx\r\n"):
+            peer = self.hello()
+            peer.send(data)
+            peer.received()
+            peer.protocol.readConnectionLost()
+            self.assertTrue(peer.transport.closed)
+            peer.disconnect()
+        self.assertEqual(self.world.mailbox("me"), [])
+
+    def test_end_of_input_behind_very_many_commands(self) -> None:
+        peer = self.hello()
+        peer.send(b"NOOP\r\n" * 1000)
+        peer.protocol.readConnectionLost()
+        self.world.clock.pump([0] * 10)
+        self.assertEqual(peer.received(), b"250 2.0.0 alrighty\r\n" * 1000)
+        self.assertTrue(peer.transport.closed)
+
+    def test_end_of_input_in_slow_mode(self) -> None:
+        peer = self.hello()
+        peer.protocol.set_slow(True)
+        peer.send(b"NOOP\r\n")
+        peer.protocol.readConnectionLost()
+        self.world.clock.pump([1] * 40)
+        peer.transcript("""
+        S: 250 2.0.0 *
+        S: <closed>
+        """)
+
+    def test_end_of_input_within_authentication(self) -> None:
+        peer = self.hello("submission")
+        peer.transcript("""
+        C: AUTH PLAIN
+        S: 334\x20
+        """)
+        peer.protocol.readConnectionLost()
+        self.assertTrue(peer.transport.closed)
+
+    def test_end_of_input_while_a_refused_transfer_lingers(self) -> None:
+        peer = self.hello()
+        peer.send(b"x" * 5000)
+        peer.transcript("S: 500 *")
+        self.assertFalse(peer.transport.disconnecting)
+        peer.protocol.readConnectionLost()
+        self.assertTrue(peer.transport.disconnecting)
+
+    def test_nobody_is_kept_waiting_for_long_behind_the_end_of_input(self) -> None:
+        peer = World(self, localserve=True).peer()
+        peer.transcript("""
+        S: 220 *
+        C: EHLO client.example
+        S: *
+        C: MAIL FROM:<mailfromtimeout@example.net>
+        """)
+        peer.protocol.readConnectionLost()
+        self.assertTrue(peer.transport.aborted)
+
     # -- Waiting -------------------------------------------------------------------
 
     def slow_check(self) -> Deferred[None]:
