@@ -190,7 +190,7 @@ class IMAPServer(Connection):
                     await notices.poll(self)
                 self.respond(b"OK", tag, text)
         except Close:
-            result = "badsyntax"
+            result = "ok" if name == "LOGOUT" else "badsyntax"
             raise
         except IMAPError as exc:
             result = "badsyntax" if isinstance(exc, Bad) else "usererror"
