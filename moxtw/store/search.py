@@ -387,7 +387,8 @@ def _header(
     wanted = needle.casefold()
     wanted_bytes = wanted.encode()
     lower = name.lower()
-    field = lower.encode("utf-8", "replace") + b":"
+    # Without its colon, before which there may be blanks (RFC 5322 4.5).
+    field = lower.encode("utf-8", "replace")
     # Cheap first: the decoded header text holds all names and values of the content's header.
     # The scan must be over before the next statement, which uses the same cursor.
     candidates = [

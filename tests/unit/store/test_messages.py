@@ -467,6 +467,12 @@ class SearchTests(StoreCase):
         self.assertEqual(self.find(search.Size(above=10_000)), [])
         self.assertEqual(self.find(search.Uids([(n, n) for n in range(1, 500, 2)])), [1, 3])
 
+    def test_blanks_before_the_colon_of_a_field(self):
+        self.add(b"From : a@x\r\nSubject : spaced\r\n\r\nbody\r\n", prefix=b"Received: by me\r\n")
+        self.assertEqual(self.find(search.Header("from", "a@x")), [1])
+        self.assertEqual(self.find(search.Header("subject", "")), [1])
+        self.assertEqual(self.find(search.Header("subj", "")), [])
+
     def test_long_text_is_decoded_when_searched(self):
         self.add(b"Subject: long\r\n\r\n" + b"lorem ipsum\r\n" * 20_000 + b"Needle\r\n")
         self.add(b"Subject: other long\r\n\r\n" + b"lorem ipsum\r\n" * 20_000)
@@ -474,3 +480,81 @@ class SearchTests(StoreCase):
         self.assertEqual(self.find(search.Text("needle")), [1])
         self.assertEqual(self.find(search.Text("other long")), [2])
         self.assertEqual(self.find(search.Body("other long")), [])
+
+
+class DamageTests(SynchronousTestCase):
+    """The consistency check finds what is wrong: each case damages a store in one way."""
+
+    def damaged(self, *statements):
+        store = make_store(self)
+        account = make_account(store)
+        inbox = job(store, mailboxes.named, account.id, "Inbox")
+        archive = job(store, mailboxes.named, account.id, "Archive")
+        for number in range(3):
+            new = message(
+                store,
+                b"Subject: s\r\nMessage-ID: <%d@x>\r\nReferences: <%d@x>\r\n\r\nbody\r\n"
+                % (number, number - 1),
+                keywords=("kw",),
+                flags=(0, Flag.SEEN, Flag.DELETED)[number],
+            )
+            job(store, messages.add, account.id, inbox.id, new)
+        job(store, messages.add, account.id, inbox.id, message(store, BIG))
+        job(store, transfer.move, account.id, inbox.id, [(2, 2)], archive.id)
+
+        def verified():
+            return now(Deferred.fromCoroutine(verify.verify_all(store)))
+
+        self.assertEqual(verified(), [])
+        job(store, lambda tx: [tx.raw(statement) for statement in statements])
+        return " / ".join(verified())
+
+    def test_each_kind(self):
+        first = "WHERE uid = 1 AND expunged = 0"
+        inbox = "WHERE name = 'Inbox'"
+        for statement, kind in (
+            ("UPDATE accounts SET disk_usage = disk_usage + 1", "disk usage"),
+            ("UPDATE accounts SET next_uidvalidity = 1", "uidvalidity"),
+            ("UPDATE accounts SET modseq = 1", "bad create_seq or modseq"),
+            (f"UPDATE mailboxes SET total = total + 1 {inbox}", "counts"),
+            (f"UPDATE mailboxes SET unseen = 0 {inbox}", "counts"),
+            (f"UPDATE mailboxes SET deleted_size = 0 {inbox}", "counts"),
+            (f"UPDATE mailboxes SET uidnext = 2 {inbox}", "not below uidnext"),
+            (f"UPDATE mailboxes SET modseq = create_seq {inbox}", "modseq below a message's"),
+            (f"UPDATE mailboxes SET keywords = '' {inbox}", "keywords are not in"),
+            (f"UPDATE mailboxes SET parent_id = 2 {inbox}", "parent does not fit"),
+            ("UPDATE mailboxes SET name = 'a/b' WHERE name = 'Trash'", "parent does not fit"),
+            (f"UPDATE mailboxes SET expunged = 1 {inbox}", "live in a deleted mailbox"),
+            (f"UPDATE messages SET flags = 65 {first}", "counts"),
+            (f"UPDATE messages SET size = size + 1 {first}", "size"),
+            (f"UPDATE messages SET modseq = 0 {first}", "bad create_seq or modseq"),
+            (f"UPDATE messages SET create_seq = modseq + 1 {first}", "bad create_seq or modseq"),
+            (f"UPDATE messages SET thread_id = 0 {first}", "no thread"),
+            ("DELETE FROM content_text", "search text is missing"),
+            ("DELETE FROM content_data", "bytes, its row says"),
+            (
+                "UPDATE content_data SET data = CAST(replace(data, 'body', 'ydob') AS BLOB)",
+                "digest",
+            ),
+            ("DELETE FROM message_meta WHERE message_id = '0@x'", "content or prefix is missing"),
+            (
+                "UPDATE message_meta SET thread_parents = id WHERE message_id = '0@x'",
+                "its own ancestor",
+            ),
+            (
+                "UPDATE message_meta SET thread_parents = thread_parents || ' 12345'"
+                " WHERE message_id = '2@x'",
+                "ancestors differ",
+            ),
+            ("UPDATE contents SET size = size + 1 WHERE file IS NOT NULL", "bytes, its row says"),
+            ("UPDATE contents SET file = 'aa/none' WHERE file IS NOT NULL", "content"),
+            ("UPDATE messages SET content_id = NULL WHERE uid = 4", "missing"),
+        ):
+            found = self.damaged("PRAGMA foreign_keys = OFF", statement)
+            self.assertIn(kind, found, statement)
+
+    def test_what_is_kept_of_expunged_messages(self):
+        found = self.damaged(
+            "UPDATE messages SET expunged = 1, size = 7 WHERE uid = 2 AND expunged = 2"
+        )
+        self.assertIn("disk usage", found)
