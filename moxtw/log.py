@@ -302,16 +302,23 @@ def _format(level: int, pkg: str, text: str, fields: Mapping[str, Any]) -> str:
     return line
 
 
+def _rfc3339(seconds: float) -> str:
+    whole, millis = divmod(round(seconds * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{millis:03}Z"
+
+
 @implementer(ILogObserver)
 class LogfmtObserver:
     """Writes events to a text file, one logfmt line each.
 
-    With a reactor, the lines of one of its turns are written together.
+    With a reactor, the lines of one of its turns are written together. With `times`, each line
+    begins with its time, ``t=2024-01-31T12:00:00.000Z``.
     """
 
-    def __init__(self, out: TextIO, reactor: Any = None) -> None:
+    def __init__(self, out: TextIO, reactor: Any = None, *, times: bool = False) -> None:
         self._out = out
         self._reactor = reactor
+        self._times = times
         self._lines: list[str] = []
         self._lock = threading.Lock()
 
@@ -338,6 +345,8 @@ class LogfmtObserver:
         self._add(_format(level, pkg, text, fields))
 
     def _add(self, line: str) -> None:
+        if self._times:
+            line = f"t={_rfc3339(time.time())} {line}"
         # Loggers are used in the threads of the store too.
         with self._lock:
             self._lines.append(line)

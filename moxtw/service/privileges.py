@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,23 +52,61 @@ def fix_permissions(config: Path, data: Path, user: User) -> None:
     Folders get 02750, files 0640, and only when the folder at the top is not right yet, so
     that large data directories do not delay each start. Raises OSError.
     """
-    for top, uid, gid in ((config, user.uid, 0), (data, user.uid, 0)):
+    for top in (config, data):
         top.mkdir(mode=0o750, parents=True, exist_ok=True)
         state = top.stat()
-        if (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (uid, gid, 0o2750):
+        if (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (user.uid, 0, 0o2750):
             continue
-        _log.info("fixing permissions", path=str(top), user=user.name)
-        for folder, _folders, files in os.walk(top):
+        _log.info("fixing permissions", path=os.path.normpath(top), user=user.name)
+        # Through descriptors that follow no links: whoever may write here now could otherwise
+        # have root give away any other file.
+        for _folder, _folders, files, fd in os.fwalk(top, topdown=False):
             for name in files:
-                path = os.path.join(folder, name)
-                if not os.path.islink(path) and stat.S_ISREG(os.lstat(path).st_mode):
-                    os.chown(path, uid, gid)
-                    os.chmod(path, 0o640)
-            if folder != str(top):
-                os.chown(folder, uid, gid)
-                os.chmod(folder, 0o2750)
-        os.chown(top, uid, gid)
-        os.chmod(top, 0o2750)
+                _give(name, fd, user)
+            os.fchown(fd, user.uid, 0)
+            os.fchmod(fd, 0o2750)
+
+
+def _give(name: str, folder: int, user: User) -> None:
+    """Give a file in an open folder to the user; other things than files are left alone."""
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=folder)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchown(fd, user.uid, 0)
+            os.fchmod(fd, 0o640)
+    finally:
+        os.close(fd)
+
+
+def check_access(user: User, config: Path, domains: Path, data: Path) -> None:
+    """See that the service user, whom we have become, can do what a server has to.
+
+    Raises PrivilegeError with what to do, in place of failures later on.
+    """
+    program = Path(__file__).resolve().parent.parent
+    for path, mode, what in (
+        (program, os.R_OK | os.X_OK, "read the program"),
+        (Path(sys.prefix), os.R_OK | os.X_OK, "read the program"),
+        (Path(sys.base_prefix), os.R_OK | os.X_OK, "read Python"),
+        (config, os.X_OK, "enter the configuration directory"),
+        (domains, os.R_OK, "read"),
+        (data, os.R_OK | os.W_OK | os.X_OK, "write to the data directory"),
+    ):
+        if os.access(path, mode):
+            continue
+        place = Path(os.path.normpath(path))
+        hint = next(
+            (
+                f": it may not enter {parent}"
+                for parent in reversed(place.parents)
+                if not os.access(parent, os.X_OK)
+            ),
+            "",
+        )
+        raise PrivilegeError(f"user {user.name} cannot {what} {place}{hint}")
 
 
 def drop(user: User) -> None:

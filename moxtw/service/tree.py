@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -15,7 +16,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from moxtw import log
 from moxtw.config.live import LiveConfig
@@ -24,11 +24,12 @@ from moxtw.config.static import Static
 from moxtw.dns.client import StubResolver
 from moxtw.dns.publicsuffix import organizational_domain
 from moxtw.dns.resolver import OfflineResolver, Resolver
-from moxtw.net.cid import ConnectionIds, load_or_create_key
+from moxtw.net.cid import KEY_FILE, ConnectionIds, load_or_create_key
 from moxtw.ratelimit import connection_rate_limiter, failed_auth_limiter, open_connections_limiter
 from moxtw.service import privileges
 from moxtw.service.listeners import Endpoint, Parts, make_endpoints
 from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
+from moxtw.service.process import DataLock, allow_open_files, open_log
 from moxtw.store import accounts
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
@@ -56,6 +57,8 @@ class Server(MultiService):
         self.exit_code = 0
         self._own_log = False
         self._log_file: str | None = None
+        self.flush_log: Callable[[], None] = lambda: None
+        self._lock: DataLock | None = None
         self._endpoints: list[Endpoint] = []
         self._started = False
         self._stopping: Deferred[None] | None = None
@@ -110,19 +113,22 @@ class Server(MultiService):
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
         """Under twistd's application, take over how log events are written."""
         if self._own_log and isinstance(parent, Componentized):
-            out: Any = sys.stderr
-            if self._log_file:
-                out = LogFile.fromFullPath(self._log_file, rotateLength=None)
-            observer = log.LogfmtObserver(out, self.reactor)
+            if self._log_file in (None, "-"):
+                out = sys.stdout if self._log_file else sys.stderr
+                observer = log.LogfmtObserver(out, self.reactor)
+            else:
+                # Journals know the time of a line by themselves, files do not.
+                file = open_log(self._log_file)
+                observer = log.LogfmtObserver(file, self.reactor, times=True)
             observer.install()
+            self.flush_log = observer.flush
             parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
         """Bind all addresses, as root where ports below 1024 need that. Raises OSError."""
-        ids_dir = self.static.data_path
-        ids_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self.ids = ConnectionIds(load_or_create_key(ids_dir), int(time.time() * 1000))
+        allow_open_files()
+        self.ids = ConnectionIds(self._prepare_data(), int(time.time() * 1000))
         exempt = [str(network) for network in self.static.connection_limit_exempt]
         self.parts = Parts(
             server=self,
@@ -153,19 +159,46 @@ class Server(MultiService):
                 raise OSError(
                     exc.errno, f"listening on {endpoint.address}: {exc.strerror}{hint}"
                 ) from None
+        self._lock = DataLock(self.static.data_path)
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def _prepare_data(self) -> bytes:
+        """Make the data directory, for the service user; returns the key of connection ids."""
+        data = self.static.data_path
+        new = not data.exists()
+        data.mkdir(mode=0o750, parents=True, exist_ok=True)
+        key_is_new = not (data / KEY_FILE).exists()
+        try:
+            key = load_or_create_key(data)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, f"{data}: {exc}") from exc
+        if self._drops_root and self._user is not None:
+            if new:
+                os.chown(data, self._user.uid, self._user.gid)
+            if key_is_new:
+                os.chown(
+                    data / KEY_FILE, self._user.uid, self._user.gid, follow_symlinks=False
+                )
+        return key
+
+    @property
+    def _drops_root(self) -> bool:
+        return self._user is not None and not self.localserve
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Give up root, open the store, then serve."""
         if not self._endpoints:
             self.privilegedStartService()
-        if self._user is not None and not self.localserve:
-            os.umask(0o007)
+        os.umask(0o007)
+        if self._user is not None and self._drops_root:
             if not self.static.no_fix_permissions:
                 privileges.fix_permissions(
                     self.static.directory, self.static.data_path, self._user
                 )
             privileges.drop(self._user)
+            privileges.check_access(
+                self._user, self.static.directory, self.config.path, self.static.data_path
+            )
         self.store.open()
         self.store.startService()
         self.stub_resolver.startService()
@@ -272,6 +305,8 @@ class Server(MultiService):
         children: Any = super().stopService
         await _maybe(children())
         await self.store.stopService()
+        if self._lock is not None:
+            self._lock.release()
         logger.info("stopped", seconds=round(time.monotonic() - begun, 3))
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> None:

@@ -29,7 +29,7 @@ from moxtw.log import Logger
 from moxtw.store import schema
 from moxtw.store.backend import open_backend
 from moxtw.store.changes import ChangeBus, SessionRegistry
-from moxtw.store.errors import SchemaTooNew, StoreClosed
+from moxtw.store.errors import SchemaTooNew, StoreClosed, StoreError
 from moxtw.store.tx import TAKE_IDS, Statement, Tx
 
 if TYPE_CHECKING:
@@ -134,8 +134,12 @@ class Store(Service):
         os.makedirs(self.data_dir, mode=0o750, exist_ok=True)
         self.contents.prepare()
         self.backend = open_backend(self._url)
-        connection = self.backend.connect(readonly=False)
-        self._prepare_schema(connection)
+        try:
+            connection = self.backend.connect(readonly=False)
+            self._prepare_schema(connection)
+        except (self.backend.dialect.loaded_dbapi.Error, sa.exc.DBAPIError) as exc:
+            shown = self.backend.engine.url
+            raise StoreError(f"opening the database {shown}: {exc}") from exc
         self._writer_connection = connection
         self._stopping = False
         if self._inline:

@@ -342,11 +342,14 @@ class MailServer:
             str(self.config_path),
         ]
 
-    def start(self, seconds: float = START_SECONDS) -> MailServer:
-        """Start it, and return when it is ready to serve. Raises ServerError."""
+    def start(self, seconds: float = START_SECONDS, *, prepare: bool = True) -> MailServer:
+        """Start it, and return when it is ready to serve. Raises ServerError.
+
+        prepare: set the accounts' passwords before the first start.
+        """
         if self.pid is not None:
             raise ServerError("it runs")
-        if not self.data_dir.exists():
+        if prepare and not self.data_dir.exists():
             self._set_passwords()
         with open(self.log_path, "ab") as log:
             self._log_start = log.tell()
