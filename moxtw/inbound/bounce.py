@@ -47,16 +47,21 @@ class Bouncer:
         domain = failed[0].recipient.path.ipdomain.domain or hostname
         now = self._store.now()
         new_id = message_id(hostname)
-        data = compose_dsn(
-            self._notification(envelope, failed),
-            mail_from=Path("postmaster", IPDomain(domain=domain)),
-            to=envelope.mail_from,
-            subject="mail delivery failure",
-            message_id=new_id,
-            when=now,
-            utf8=envelope.smtputf8,
-            references=_references(content.parsed.message_id),
-        )
+
+        def compose() -> bytes:
+            return compose_dsn(
+                self._notification(envelope, failed),
+                mail_from=Path("postmaster", IPDomain(domain=domain)),
+                to=envelope.mail_from,
+                subject="mail delivery failure",
+                message_id=new_id,
+                when=now,
+                utf8=envelope.smtputf8,
+                references=_references(content.parsed.message_id),
+            )
+
+        # For many recipients this takes a while.
+        data = await self._store.run(compose)
         spooled = await self._store.contents.from_bytes(data)
         mail_from = envelope.mail_from
         row = NewQueued(

@@ -38,6 +38,8 @@ MAX_FUTURE: Final = 60 * 86400
 """Seconds that a message may wait for its release (RFC 4865)."""
 
 _PIECE: Final = 1 << 20
+# Longer header sections are looked through in a thread.
+_LONG_HEADER: Final = 16 * 1024
 _EXTRA: Final = b"x-mox-extra-"
 
 _log = Logger("queue")
@@ -141,7 +143,8 @@ class Submitter:
             head = content.data[:MAX_HEADER_BYTES]
         else:
             head = await self._store.run(content.read, 0, MAX_HEADER_BYTES)
-        headers = parse_headers(head)
+        long = head.find(b"\r\n\r\n", 0, _LONG_HEADER) < 0
+        headers = await self._store.run(parse_headers, head) if long else parse_headers(head)
         author = self._author(request, headers)
         self._check_author(request, author)
         require_tls = request.require_tls
@@ -149,7 +152,10 @@ class Submitter:
             require_tls = False
         if config.static.pedantic and b"return-path" in headers:
             raise SubmitError(550, "5.6.0", "message has a Return-Path field", "badheader")
-        extra = _extra(headers, request.extra)
+        if long:
+            extra = await self._store.run(_extra, headers, request.extra)
+        else:
+            extra = _extra(headers, request.extra)
         added = b""
         message_id = headers.get("message-id") or ""
         if not message_id:
