@@ -62,12 +62,9 @@ class SQLiteBackend(Backend):
 
     def translate(self, exc: BaseException) -> BaseException:
         """SQLITE_FULL becomes DiskFull."""
-        if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname in (
-            "SQLITE_FULL",
-            "SQLITE_IOERR_WRITE",
-        ):
-            return DiskFull(str(exc))
-        return exc
+        # Only errors of the library have a name, not those of Python's module around it.
+        name = getattr(exc, "sqlite_errorname", "") if isinstance(exc, sqlite3.Error) else ""
+        return DiskFull(str(exc)) if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE") else exc
 
 
 class PostgreSQLBackend(Backend):

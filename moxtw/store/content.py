@@ -491,7 +491,7 @@ def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
         header=parsed.header_text,
         body=body if len(body) <= KEPT_TEXT else None,
     )
-    spooled.stored = True
+    tx.stored.append(spooled)
     saved[id(spooled)] = content_id
     return content_id
 

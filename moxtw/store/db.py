@@ -35,7 +35,7 @@ from moxtw.store.tx import TAKE_IDS, Statement, Tx
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
-    from moxtw.store.content import Contents
+    from moxtw.store.content import Contents, Spooled
 
 T = TypeVar("T")
 _log = Logger("store")
@@ -69,6 +69,13 @@ class _Job:
             self.deferred.callback(self.result)
         else:
             self.deferred.errback(self.error)
+
+
+def _fail(jobs: list[_Job], failure: Failure) -> None:
+    """Jobs fail together; one that has failed by itself keeps its own error."""
+    for job in jobs:
+        if job.error is None:
+            job.error = failure
 
 
 class Store(Service):
@@ -323,10 +330,12 @@ class Store(Service):
         unlink: list[str] = []
         erase: set[int] = set()
         queue: set[str] = set()
+        stored: list[Spooled] = []
         try:
             execute(self.backend.begin_write)
         except Exception as exc:  # noqa: BLE001 - reported to every job of the batch
-            self._fail_batch(batch, exc)
+            _fail(batch, Failure(self.backend.translate(exc)))
+            self._finish_batch(batch)
             return
         single = len(batch) == 1
         deadline = time.monotonic() + _BATCH_SECONDS
@@ -347,15 +356,26 @@ class Store(Service):
             except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
                 job.error = Failure(self.backend.translate(exc))
                 self.account_names.clear()  # an account that this job made is gone again
-                with contextlib.suppress(Exception):
-                    if single:
+                if single:
+                    with contextlib.suppress(Exception):
                         execute("ROLLBACK")
-                    else:
-                        execute("ROLLBACK TO SAVEPOINT job")
-                        execute("RELEASE SAVEPOINT job")
+                    continue
+                try:
+                    execute("ROLLBACK TO SAVEPOINT job")
+                    execute("RELEASE SAVEPOINT job")
+                except Exception:  # noqa: BLE001 - what matters is the error that led here
+                    # Gone is the whole transaction (a full disk can do that), with what
+                    # earlier jobs did. Later ones have their chance in the next.
+                    with contextlib.suppress(Exception):
+                        execute("ROLLBACK")
+                    self._write_jobs.extendleft(reversed(batch[index + 1 :]))
+                    _fail(batch[:index], job.error)
+                    self._finish_batch(batch[: index + 1])
+                    return
                 continue
             changed.update(tx.changed)
             unlink.extend(tx.unlink)
+            stored.extend(tx.stored)
             erase |= tx.erase
             queue |= tx.queue_domains
         if not (single and batch[0].error is not None):
@@ -364,15 +384,29 @@ class Store(Service):
             except Exception as exc:  # noqa: BLE001 - reported to every job of the batch
                 with contextlib.suppress(Exception):
                     execute("ROLLBACK")
-                self._fail_batch([job for job in batch if job.error is None], exc)
-                batch = [job for job in batch if job.error is not None]
-                changed, unlink, queue, erase = {}, [], set(), set()
+                self.account_names.clear()
+                _fail(batch, Failure(self.backend.translate(exc)))
+                self._finish_batch(batch)
+                return
+        for content in stored:
+            content.stored = True
         for path in unlink:
             self.contents.remove_file(path)
+        self._finish_batch(batch, changed, queue, erase)
+
+    def _finish_batch(
+        self,
+        batch: list[_Job],
+        changed: dict[int, int] | None = None,
+        queue: set[str] | None = None,
+        erase: set[int] | None = None,
+    ) -> None:
+        """Tell the reactor's thread how a batch ended."""
+        arguments = (batch, changed or {}, queue or set(), erase or set())
         if self._inline:
-            self._committed(batch, changed, queue, erase)
+            self._committed(*arguments)
         else:
-            self.reactor.callFromThread(self._committed, batch, changed, queue, erase)
+            self.reactor.callFromThread(self._committed, *arguments)
 
     def _take_ids(self, connection: Any) -> None:
         """Take a block of ids, in a transaction of its own: no failing job can undo it."""
@@ -387,15 +421,6 @@ class Store(Service):
             _log.error("taking a block of ids", err=exc)
             return
         self.ids[:0] = range(end - 1, end - _IDS_BLOCK - 1, -1)
-
-    def _fail_batch(self, batch: list[_Job], exc: Exception) -> None:
-        failure = Failure(self.backend.translate(exc))
-        for job in batch:
-            job.error = failure
-        if self._inline:
-            self._committed(batch, {}, set(), set())
-        else:
-            self.reactor.callFromThread(self._committed, batch, {}, set(), set())
 
     def _committed(
         self, batch: list[_Job], changed: dict[int, int], queue: set[str], erase: set[int]

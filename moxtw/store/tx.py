@@ -14,6 +14,7 @@ from sqlalchemy.sql import visitors
 from moxtw.store import schema
 
 if TYPE_CHECKING:
+    from moxtw.store.content import Spooled
     from moxtw.store.db import Store
 
 
@@ -77,6 +78,7 @@ class Tx:
         "now",
         "queue_domains",
         "store",
+        "stored",
         "unlink",
     )
 
@@ -97,6 +99,8 @@ class Tx:
         self.queue_domains: set[str] = set()
         self.unlink: list[str] = []
         self.erase: set[int] = set()
+        # Contents that rows refer to, once they are committed.
+        self.stored: list[Spooled] = []
 
     def cursor(self, statement: Statement, params: dict[str, Any]) -> Any:
         """Execute, and give the driver's cursor."""
