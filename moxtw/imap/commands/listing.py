@@ -105,15 +105,15 @@ async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
         conn.sendUntaggedResponse(b'LIST () "/" ""')
         return b"LIST done"
 
-    def job(tx: Tx) -> tuple[list[Mailbox], set[str]]:
-        return mailboxes.all(tx, session.account_id), mailboxes.subscriptions_of(
-            tx, session.account_id
-        )
-
-    listing, subscribed = await conn.app.store.read(job)
     status.asked(conn, args.status)
-    for line in list_lines(session, args, listing, subscribed):
-        conn.send(line)
+
+    # Matching too, in the reader's thread: many patterns and many names take their time.
+    def job(tx: Tx) -> bytes:
+        listing = mailboxes.all(tx, session.account_id)
+        subscribed = mailboxes.subscriptions_of(tx, session.account_id)
+        return b"".join(list_lines(session, args, listing, subscribed))
+
+    conn.send(await conn.app.store.read(job))
     return b"LIST done"
 
 
@@ -170,15 +170,23 @@ async def run_lsub(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> bytes
     """LSUB: subscribed names, and with ``%`` names above them (RFC 3501 6.3.9)."""
     session = conn.session
     assert session is not None
-    subscribed = await conn.app.store.read(
-        lambda tx: mailboxes.subscriptions_of(tx, session.account_id)
-    )
     reference, pattern = args
-    matches = matcher(reference, [pattern])
-    above = {name for sub in subscribed for name in ancestors(sub)} if "%" in pattern else set()
-    for name in sorted(filter(matches, subscribed | above)):
-        attributes = b"" if name in subscribed else rb"\NoSelect"
-        conn.send(b'* LSUB (%b) "/" %b\r\n' % (attributes, wire.mailbox(name, session.utf8)))
+
+    def job(tx: Tx) -> bytes:
+        subscribed = mailboxes.subscriptions_of(tx, session.account_id)
+        above: set[str] = set()
+        if "%" in pattern:
+            above.update(name for sub in subscribed for name in ancestors(sub))
+        return b"".join(
+            b'* LSUB (%b) "/" %b\r\n'
+            % (
+                b"" if name in subscribed else rb"\NoSelect",
+                wire.mailbox(name, session.utf8),
+            )
+            for name in sorted(filter(matcher(reference, [pattern]), subscribed | above))
+        )
+
+    conn.send(await conn.app.store.read(job))
     return b"LSUB done"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from moxtw.config.testing import DYNAMIC
+from moxtw.imap import listmatch
 from tests.unit.imap.support import IMAPTestCase
 
 
@@ -214,6 +217,37 @@ class ListTests(IMAPTestCase):
         super().setUp()
         for name in ("a", "a/b", "a/b/c", "Inbox/sub"):
             self.mailbox(name)
+
+    def test_patterns_are_matched_in_the_job_of_the_store(self) -> None:
+        # Not on the reactor's thread: many patterns against many names take long.
+        client = self.login()
+        inside: list[bool] = []
+        read = self.store.read
+
+        def counted(fn: Any) -> Any:
+            inside.append(True)
+            try:
+                return read(fn)
+            finally:
+                inside.pop()
+
+        compiled: list[bool] = []
+        compile_pattern = listmatch.compile
+
+        def matched(pattern: str) -> Any:
+            matches = compile_pattern(pattern)
+
+            def check(name: str) -> bool:
+                compiled.append(bool(inside))
+                return matches(name)
+
+            return check
+
+        self.patch(self.store, "read", counted)
+        self.patch(listmatch, "compile", matched)
+        client.ok('LIST "" (a* b*)')
+        client.ok('LSUB "" a*')
+        self.assertEqual(set(compiled), {True})
 
     def test_patterns(self) -> None:
         self.transcript(
