@@ -264,14 +264,14 @@ def delete(tx: Tx, account_id: int, name: str) -> Mailbox:
 
     Raises NoSuchMailbox, MailboxHasChildren, and InvalidMailboxName for Inbox.
     """
-    from moxtw.store import messages
+    from moxtw.store import changing
 
     mailbox = named(tx, account_id, name)
     if name == "Inbox":
         raise InvalidMailboxName("Inbox can not be deleted")
     if tx.one(_CHILD, a=account_id, p=mailbox.id) is not None:
         raise MailboxHasChildren(name)
-    messages.expunge_mailbox(tx, account_id, mailbox.id)
+    changing.expunge_mailbox(tx, account_id, mailbox.id)
     tx.run(_EXPUNGE, i=mailbox.id, m=accounts.modseq(tx, account_id))
     return mailbox
 

@@ -25,7 +25,6 @@ from moxtw.store.model import (
     NewMessage,
     Row,
     SpecialUse,
-    StoreResult,
     Want,
 )
 from moxtw.store.schema import accounts as account_table
@@ -43,12 +42,12 @@ ALL_UIDS: Final = ((1, 0xFFFFFFFF),)
 
 _MAX_KEYWORDS: Final = 100
 
-_IN_RANGE = (
+IN_RANGE = (
     messages.c.mailbox_id == bindparam("mailbox"),
     messages.c.uid >= bindparam("first"),
     messages.c.uid <= bindparam("last"),
 )
-_LIVE = messages.c.expunged == 0
+LIVE = messages.c.expunged == 0
 
 # -- Adding --------------------------------------------------------------------------------
 
@@ -212,7 +211,7 @@ def add(
         flags = tx.store.junk_flags(accounts.name_of(tx, account_id), name, special_use, flags)
     keywords = ""
     if new.keywords:
-        keywords = _check_keywords(new.keywords)
+        keywords = check_keywords(new.keywords)
         if not set(keywords.split()) <= set(known_keywords.split()):
             mailboxes.add_keywords(tx, mailboxes.get(tx, mailbox_id), set(keywords.split()))
     content_id = content.save(tx, spooled, {} if saved is None else saved)
@@ -309,7 +308,8 @@ def _add_recipients(
         )
 
 
-def _check_keywords(keywords: Iterable[str]) -> str:
+def check_keywords(keywords: Iterable[str]) -> str:
+    """Keywords as rows have them: lower-case, sorted, separated by spaces. Raises TooMany."""
     found = sorted({keyword.lower() for keyword in keywords})
     if len(found) > _MAX_KEYWORDS:
         raise TooMany("too many keywords on a message")
@@ -320,14 +320,14 @@ def _check_keywords(keywords: Iterable[str]) -> str:
 
 _UIDS = Statement(
     sa.select(messages.c.uid)
-    .where(messages.c.mailbox_id == bindparam("mailbox"), _LIVE)
+    .where(messages.c.mailbox_id == bindparam("mailbox"), LIVE)
     .order_by(messages.c.uid)
 )
 _FIRST_UNSEEN = Statement(
     sa.select(messages.c.uid)
     .where(
         messages.c.mailbox_id == bindparam("mailbox"),
-        _LIVE,
+        LIVE,
         messages.c.flags.op("&")(SEEN) == 0,
     )
     .order_by(messages.c.uid)
@@ -335,7 +335,7 @@ _FIRST_UNSEEN = Statement(
 )
 _FLAGS = Statement(
     sa.select(messages.c.uid, messages.c.flags, messages.c.keywords, messages.c.modseq)
-    .where(*_IN_RANGE, _LIVE)
+    .where(*IN_RANGE, LIVE)
     .order_by(messages.c.uid)
 )
 _CHANGED = Statement(
@@ -349,7 +349,7 @@ _CHANGED = Statement(
     .where(messages.c.mailbox_id == bindparam("mailbox"), messages.c.modseq > bindparam("m"))
     .order_by(messages.c.uid)
 )
-_STATE = Statement(
+STATE = Statement(
     sa.select(
         mailbox_table.c.modseq,
         mailbox_table.c.uidnext,
@@ -359,7 +359,7 @@ _STATE = Statement(
 )
 _VANISHED = Statement(
     sa.select(messages.c.uid)
-    .where(*_IN_RANGE, messages.c.expunged != 0, messages.c.modseq > bindparam("m"))
+    .where(*IN_RANGE, messages.c.expunged != 0, messages.c.modseq > bindparam("m"))
     .order_by(messages.c.uid)
 )
 
@@ -417,11 +417,11 @@ def _rows_statement(want: int, expunged: bool) -> Statement:
             source = source.join(contents, contents.c.id == messages.c.content_id)
         if want & Want.PREFIX:
             source = source.join(message_meta, message_meta.c.id == messages.c.id)
-        condition = messages.c.content_id.is_not(None) if expunged else _LIVE
+        condition = messages.c.content_id.is_not(None) if expunged else LIVE
         known = _rows_statements[want, expunged] = Statement(
             sa.select(*columns)
             .select_from(source)
-            .where(*_IN_RANGE, condition)
+            .where(*IN_RANGE, condition)
             .order_by(messages.c.uid)
         )
     return known
@@ -484,7 +484,7 @@ def changes_since(tx: Tx, mailbox_id: int, modseq: int) -> Changes:
     `gone` says that the mailbox has been deleted. New messages are the changed ones with UIDs
     from the UIDNEXT that the caller knew.
     """
-    state = tx.one(_STATE, mailbox=mailbox_id)
+    state = tx.one(STATE, mailbox=mailbox_id)
     if state is None:
         return Changes(modseq, 0, [], [], (), True)
     changed: list[FlagRow] = []
@@ -510,187 +510,11 @@ def vanished_since(tx: Tx, mailbox_id: int, modseq: int, uid_ranges: Ranges) -> 
     return found
 
 
-# -- Flags ---------------------------------------------------------------------------------
-
-_FOR_STORE = Statement(
-    sa.select(
-        messages.c.uid,
-        messages.c.flags,
-        messages.c.keywords,
-        messages.c.modseq,
-        messages.c.id,
-        messages.c.size,
-    )
-    .where(*_IN_RANGE, _LIVE)
-    .order_by(messages.c.uid)
-)
-_SET_FLAGS = Statement(
-    messages.update()
-    .where(messages.c.id == bindparam("i"))
-    .values(flags=bindparam("f"), keywords=bindparam("k"), modseq=bindparam("m"))
-)
-
-
-def store_flags(
-    tx: Tx,
-    account_id: int,
-    mailbox_id: int,
-    uid_ranges: Ranges,
-    op: str,
-    change: int,
-    keywords: Iterable[str] = (),
-    unchanged_since: int | None = None,
-) -> StoreResult:
-    """Add (``+``), remove (``-``) or set (``=``) flags and keywords.
-
-    Messages with a modseq above `unchanged_since` are left alone and named as failed; so are
-    those that a silent ``=`` would not change, without a new modseq. Raises NoSuchMailbox.
-    """
-    mailbox = mailboxes.get(tx, mailbox_id)
-    words = set(_check_keywords(keywords).split())
-    found: list[tuple[Any, ...]] = []
-    for first, last in uid_ranges:
-        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
-    changed: list[FlagRow] = []
-    unchanged: list[FlagRow] = []
-    failed: list[int] = []
-    before: list[int] = []
-    updates: list[dict[str, Any]] = []
-    counts = [0, 0, 0, 0, 0]
-    modseq = 0
-    for uid, old, old_words, row_modseq, row_id, size in found:
-        if unchanged_since is not None and row_modseq > unchanged_since:
-            failed.append(uid)
-            continue
-        if op == "+":
-            new = old | change
-            new_words = (
-                old_words if not words else " ".join(sorted(words.union(old_words.split())))
-            )
-        elif op == "-":
-            new = old & ~change
-            new_words = (
-                " ".join(sorted(set(old_words.split()) - words))
-                if words and old_words
-                else old_words
-            )
-        else:
-            new = change
-            new_words = " ".join(sorted(words))
-        if new == old and new_words == old_words:
-            unchanged.append(FlagRow(uid, old, old_words, row_modseq))
-            continue
-        if not modseq:
-            modseq = accounts.modseq(tx, account_id)
-        updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
-        changed.append(FlagRow(uid, new, new_words, modseq))
-        before.append(row_modseq)
-        if (new ^ old) & (SEEN | DELETED):
-            count_flags(counts, old, -1, size)
-            count_flags(counts, new, 1, size)
-    new_keywords = False
-    if updates:
-        tx.many(_SET_FLAGS, updates)
-        mailboxes.count(
-            tx,
-            mailbox_id,
-            modseq,
-            total=counts[0],
-            deleted=counts[1],
-            unread=counts[2],
-            unseen=counts[3],
-            deleted_size=counts[4],
-        )
-        if words and op != "-":
-            new_keywords = mailboxes.add_keywords(tx, mailbox, words)
-    return StoreResult(
-        modseq or mailbox.modseq, changed, unchanged, failed, new_keywords, before
-    )
-
-
-def count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
-    """Take a message with these flags into counts, or (`sign` -1) out of them.
-
-    They are total, deleted, unread, unseen, and the size of deleted ones.
-    """
-    if bits & DELETED:
-        counts[1] += sign
-        counts[4] += sign * size
-    else:
-        counts[0] += sign
-        if not bits & SEEN:
-            counts[2] += sign
-    if not bits & SEEN:
-        counts[3] += sign
-
-
-# -- Expunge ---------------------------------------------------------------------------------
-
-_MARK_EXPUNGED = Statement(
-    messages.update()
-    .where(messages.c.id == bindparam("i"))
-    .values(expunged=1, modseq=bindparam("m"))
-)
-_MARK_ALL_EXPUNGED = Statement(
-    messages.update()
-    .where(messages.c.mailbox_id == bindparam("mailbox"), _LIVE)
-    .values(expunged=1, modseq=bindparam("m"))
-)
-
-
-def expunge(
-    tx: Tx,
-    account_id: int,
-    mailbox_id: int,
-    uid_ranges: Ranges = ALL_UIDS,
-    *,
-    only_deleted: bool = True,
-) -> tuple[int, list[int]]:
-    """Expunge messages (those flagged Deleted, or all); returns the modseq and their UIDs.
-
-    The modseq is the mailbox's present one when there was nothing to expunge.
-    """
-    found: list[tuple[Any, ...]] = []
-    for first, last in uid_ranges:
-        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
-    if only_deleted:
-        found = [row for row in found if row[1] & DELETED]
-    if not found:
-        state = tx.one(_STATE, mailbox=mailbox_id)
-        return (0 if state is None else state[0]), []
-    modseq = accounts.modseq(tx, account_id)
-    counts = [0, 0, 0, 0, 0]
-    total = 0
-    for _uid, bits, _words, _modseq, _id, size in found:
-        count_flags(counts, bits, -1, size)
-        total += size
-    tx.many(_MARK_EXPUNGED, [{"i": row[4], "m": modseq} for row in found])
-    mailboxes.count(
-        tx,
-        mailbox_id,
-        modseq,
-        total=counts[0],
-        deleted=counts[1],
-        unread=counts[2],
-        unseen=counts[3],
-        size=-total,
-        deleted_size=counts[4],
-    )
-    tx.erase.add(account_id)
-    return modseq, [row[0] for row in found]
-
-
-def expunge_mailbox(tx: Tx, account_id: int, mailbox_id: int) -> None:
-    """Expunge all messages of a mailbox that is about to be deleted."""
-    tx.run(_MARK_ALL_EXPUNGED, mailbox=mailbox_id, m=accounts.modseq(tx, account_id))
-    tx.erase.add(account_id)
-
-
 # -- Single messages by id -----------------------------------------------------------------
 
 _PLACE = Statement(
     sa.select(messages.c.mailbox_id, messages.c.uid).where(
-        messages.c.id == bindparam("i"), messages.c.account_id == bindparam("a"), _LIVE
+        messages.c.id == bindparam("i"), messages.c.account_id == bindparam("a"), LIVE
     )
 )
 

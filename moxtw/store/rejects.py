@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store import mailboxes, messages
+from moxtw.store import changing, mailboxes
 from moxtw.store.model import Mailbox
 from moxtw.store.schema import message_meta
 from moxtw.store.schema import messages as message_table
@@ -91,6 +91,6 @@ def remove(tx: Tx, account_id: int, name: str, message_id: str, *, keep: int = 0
 
 def _expunge(tx: Tx, account_id: int, mailbox_id: int, uids: list[int]) -> None:
     if uids:
-        messages.expunge(
+        changing.expunge(
             tx, account_id, mailbox_id, [(uid, uid) for uid in uids], only_deleted=False
         )

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import accounts, mailboxes
+from moxtw.store.changing import count_flags
 from moxtw.store.errors import NoSuchMailbox, OverQuota, StoreError
-from moxtw.store.messages import SEEN, count_flags
+from moxtw.store.messages import SEEN
 from moxtw.store.model import CopyResult, Mailbox
 from moxtw.store.schema import mailboxes as mailbox_table
 from moxtw.store.schema import message_meta, messages, recipients

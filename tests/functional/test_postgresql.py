@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SkipTest, TestCase
 
-from moxtw.store import accounts, mailboxes, messages, search, transfer, verify
+from moxtw.store import accounts, changing, mailboxes, messages, search, transfer, verify
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
 from tests.support.server import free_port
@@ -89,7 +89,7 @@ class PostgreSQLTests(TestCase):
         )
         self.assertEqual(found, [5, *range(41, 51)])
         changed = await store.write(
-            lambda tx: messages.store_flags(
+            lambda tx: changing.store_flags(
                 tx, account.id, inbox.id, [(1, 5)], "+", int(Flag.DELETED), ["work"]
             )
         )
@@ -103,7 +103,7 @@ class PostgreSQLTests(TestCase):
         )
         self.assertEqual(moved.dest_uids, [6, 7, 8, 9])
         _modseq, gone = await store.write(
-            lambda tx: messages.expunge(tx, account.id, inbox.id)
+            lambda tx: changing.expunge(tx, account.id, inbox.id)
         )
         self.assertEqual(gone, [1, 2, 3, 4, 5])
         await store.write(lambda tx: mailboxes.rename(tx, account.id, "Archive", "Old/Mail"))

@@ -16,7 +16,7 @@ from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
-from moxtw.store import mailboxes, messages, transfer
+from moxtw.store import changing, mailboxes, transfer
 from moxtw.store.errors import NoSuchMailbox, OverQuota
 from moxtw.store.model import CopyResult
 from moxtw.store.tx import Tx
@@ -158,7 +158,7 @@ async def run_expunge(conn: IMAPServer, tag: bytes, args: MessageSet | None) -> 
     for ranges in [view.uid_ranges(group) for group in batches(slices)]:
 
         def job(tx: Tx, ranges: Ranges = ranges) -> tuple[int, list[int]]:
-            return messages.expunge(tx, session.account_id, view.mailbox_id, ranges)
+            return changing.expunge(tx, session.account_id, view.mailbox_id, ranges)
 
         reached, uids = await conn.app.store.write(job)
         if uids:

@@ -22,7 +22,7 @@ from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
 from moxtw.imap.wire import SEEN
 from moxtw.mail import mime, transfer
-from moxtw.store import messages
+from moxtw.store import changing, messages
 from moxtw.store.errors import NoContent, NoSuchMailbox
 from moxtw.store.tx import Tx
 
@@ -320,7 +320,7 @@ async def _set_seen(conn: IMAPServer, session: Session, view: View, uids: list[i
 
         def job(tx: Tx, ranges: Ranges = ranges) -> int:
             try:
-                return messages.store_flags(
+                return changing.store_flags(
                     tx, session.account_id, view.mailbox_id, ranges, "+", SEEN
                 ).modseq
             except NoSuchMailbox:

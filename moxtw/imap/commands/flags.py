@@ -15,7 +15,7 @@ from moxtw.imap.parser import Parser, split_flags
 from moxtw.imap.registry import Command, State
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
-from moxtw.store import messages
+from moxtw.store import changing
 from moxtw.store.errors import NoSuchMailbox
 from moxtw.store.model import StoreResult
 from moxtw.store.tx import Tx
@@ -128,7 +128,7 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
 def _job(
     account_id: int, mailbox_id: int, ranges: Ranges, args: Store, tx: Tx
 ) -> StoreResult:
-    return messages.store_flags(
+    return changing.store_flags(
         tx,
         account_id,
         mailbox_id,

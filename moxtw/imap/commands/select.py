@@ -17,7 +17,7 @@ from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import View
-from moxtw.store import mailboxes, messages
+from moxtw.store import changing, mailboxes, messages
 from moxtw.store.errors import NoSuchMailbox
 from moxtw.store.model import FlagRow, Mailbox
 from moxtw.store.tx import Tx
@@ -275,7 +275,7 @@ async def run_close(conn: IMAPServer, tag: bytes, args: None) -> bytes:
         for ranges in [view.uid_ranges(group) for group in batches([(0, len(view.uids))])]:
             await conn.app.store.write(
                 partial(
-                    messages.expunge,
+                    changing.expunge,
                     account_id=session.account_id,
                     mailbox_id=view.mailbox_id,
                     uid_ranges=ranges,

@@ -7,7 +7,7 @@ import re
 
 from twisted.internet.defer import Deferred
 
-from moxtw.store import mailboxes, messages, verify
+from moxtw.store import changing, mailboxes, messages, verify
 from tests.support.store import job, now
 from tests.unit.imap.support import MAIL, Client, IMAPTestCase
 
@@ -394,7 +394,7 @@ class ManySessionsTests(IMAPTestCase):
 
 def _empty(tx: object, account_id: int) -> None:
     box = mailboxes.named(tx, account_id, "Inbox")  # type: ignore[arg-type]
-    messages.expunge(tx, account_id, box.id, only_deleted=False)  # type: ignore[arg-type]
+    changing.expunge(tx, account_id, box.id, only_deleted=False)  # type: ignore[arg-type]
 
 
 __all__ = ["Client"]

@@ -3,7 +3,7 @@
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import accounts, content, mailboxes, messages, search, transfer, verify
+from moxtw.store import accounts, changing, content, mailboxes, messages, search, transfer, verify
 from moxtw.store.errors import (
     MailboxExists,
     MailboxHasChildren,
@@ -133,7 +133,7 @@ class AddTests(StoreCase):
 class FlagTests(StoreCase):
     def store_flags(self, *args, **kwargs):
         return job(
-            self.store, messages.store_flags, self.account.id, self.inbox.id, *args, **kwargs
+            self.store, changing.store_flags, self.account.id, self.inbox.id, *args, **kwargs
         )
 
     def test_add_remove_set(self):
@@ -216,7 +216,7 @@ class MoveTests(StoreCase):
     def test_runs_and_holes(self):
         for number in range(9):
             self.add(flags=Flag.DELETED if number in (2, 5) else 0, prefix=b"N: %d\r\n" % number)
-        job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        job(self.store, changing.expunge, self.account.id, self.inbox.id)
         archive, trash = self.box("Archive"), self.box("Trash")
         copied = job(
             self.store,
@@ -307,7 +307,7 @@ class ExpungeTests(StoreCase):
     def test_expunge_then_erase(self):
         small, big = self.add(flags=Flag.DELETED), self.add(BIG, flags=Flag.DELETED)
         kept = self.add()
-        modseq, uids = job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        modseq, uids = job(self.store, changing.expunge, self.account.id, self.inbox.id)
         self.assertEqual(uids, [1, 2])
         self.assertEqual(self.uids(), [3])
         used = job(self.store, accounts.usage, self.account.id)
@@ -322,7 +322,7 @@ class ExpungeTests(StoreCase):
         added = self.add(BIG, flags=Flag.DELETED)
         handle = self.store.sessions.register(self.account.id)
         handle.seen(added.modseq)
-        modseq, _uids = job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        modseq, _uids = job(self.store, changing.expunge, self.account.id, self.inbox.id)
         self.clock.advance(1)
         self.assertEqual(job(self.store, messages.read, added.id), BIG)
         handle.seen(modseq)
@@ -333,7 +333,7 @@ class ExpungeTests(StoreCase):
         self.add(BIG, flags=Flag.DELETED)
         archive = self.box("Archive")
         job(self.store, transfer.copy, self.account.id, self.inbox.id, [(1, 1)], archive.id)
-        job(self.store, messages.expunge, self.account.id, self.inbox.id)
+        job(self.store, changing.expunge, self.account.id, self.inbox.id)
         self.clock.advance(1)
         (row,) = job(self.store, messages.rows, archive.id, [(1, 1)], Want.CONTENT)
         self.assertEqual(job(self.store, content.read, row.content_id), BIG)

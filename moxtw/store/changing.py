@@ -1,0 +1,202 @@
+"""Changing messages where they are: flags, and their end.
+
+Sets of UIDs are as in `moxtw.store.messages`; all changes of one job share a modseq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from moxtw.store import accounts, mailboxes
+from moxtw.store.messages import (
+    ALL_UIDS,
+    DELETED,
+    IN_RANGE,
+    LIVE,
+    SEEN,
+    STATE,
+    Ranges,
+    check_keywords,
+)
+from moxtw.store.model import FlagRow, StoreResult
+from moxtw.store.schema import messages
+from moxtw.store.tx import Statement, Tx
+
+# -- Flags ---------------------------------------------------------------------------------
+
+_FOR_STORE = Statement(
+    sa.select(
+        messages.c.uid,
+        messages.c.flags,
+        messages.c.keywords,
+        messages.c.modseq,
+        messages.c.id,
+        messages.c.size,
+    )
+    .where(*IN_RANGE, LIVE)
+    .order_by(messages.c.uid)
+)
+_SET_FLAGS = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(flags=bindparam("f"), keywords=bindparam("k"), modseq=bindparam("m"))
+)
+
+
+def store_flags(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges,
+    op: str,
+    change: int,
+    keywords: Iterable[str] = (),
+    unchanged_since: int | None = None,
+) -> StoreResult:
+    """Add (``+``), remove (``-``) or set (``=``) flags and keywords.
+
+    Messages with a modseq above `unchanged_since` are left alone and named as failed; so are
+    those that a silent ``=`` would not change, without a new modseq. Raises NoSuchMailbox.
+    """
+    mailbox = mailboxes.get(tx, mailbox_id)
+    words = set(check_keywords(keywords).split())
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
+    changed: list[FlagRow] = []
+    unchanged: list[FlagRow] = []
+    failed: list[int] = []
+    before: list[int] = []
+    updates: list[dict[str, Any]] = []
+    counts = [0, 0, 0, 0, 0]
+    modseq = 0
+    for uid, old, old_words, row_modseq, row_id, size in found:
+        if unchanged_since is not None and row_modseq > unchanged_since:
+            failed.append(uid)
+            continue
+        if op == "+":
+            new = old | change
+            new_words = (
+                old_words if not words else " ".join(sorted(words.union(old_words.split())))
+            )
+        elif op == "-":
+            new = old & ~change
+            new_words = (
+                " ".join(sorted(set(old_words.split()) - words))
+                if words and old_words
+                else old_words
+            )
+        else:
+            new = change
+            new_words = " ".join(sorted(words))
+        if new == old and new_words == old_words:
+            unchanged.append(FlagRow(uid, old, old_words, row_modseq))
+            continue
+        if not modseq:
+            modseq = accounts.modseq(tx, account_id)
+        updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
+        changed.append(FlagRow(uid, new, new_words, modseq))
+        before.append(row_modseq)
+        if (new ^ old) & (SEEN | DELETED):
+            count_flags(counts, old, -1, size)
+            count_flags(counts, new, 1, size)
+    new_keywords = False
+    if updates:
+        tx.many(_SET_FLAGS, updates)
+        mailboxes.count(
+            tx,
+            mailbox_id,
+            modseq,
+            total=counts[0],
+            deleted=counts[1],
+            unread=counts[2],
+            unseen=counts[3],
+            deleted_size=counts[4],
+        )
+        if words and op != "-":
+            new_keywords = mailboxes.add_keywords(tx, mailbox, words)
+    return StoreResult(
+        modseq or mailbox.modseq, changed, unchanged, failed, new_keywords, before
+    )
+
+
+def count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
+    """Take a message with these flags into counts, or (`sign` -1) out of them.
+
+    They are total, deleted, unread, unseen, and the size of deleted ones.
+    """
+    if bits & DELETED:
+        counts[1] += sign
+        counts[4] += sign * size
+    else:
+        counts[0] += sign
+        if not bits & SEEN:
+            counts[2] += sign
+    if not bits & SEEN:
+        counts[3] += sign
+
+
+# -- Expunge ---------------------------------------------------------------------------------
+
+_MARK_EXPUNGED = Statement(
+    messages.update()
+    .where(messages.c.id == bindparam("i"))
+    .values(expunged=1, modseq=bindparam("m"))
+)
+_MARK_ALL_EXPUNGED = Statement(
+    messages.update()
+    .where(messages.c.mailbox_id == bindparam("mailbox"), LIVE)
+    .values(expunged=1, modseq=bindparam("m"))
+)
+
+
+def expunge(
+    tx: Tx,
+    account_id: int,
+    mailbox_id: int,
+    uid_ranges: Ranges = ALL_UIDS,
+    *,
+    only_deleted: bool = True,
+) -> tuple[int, list[int]]:
+    """Expunge messages (those flagged Deleted, or all); returns the modseq and their UIDs.
+
+    The modseq is the mailbox's present one when there was nothing to expunge.
+    """
+    found: list[tuple[Any, ...]] = []
+    for first, last in uid_ranges:
+        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
+    if only_deleted:
+        found = [row for row in found if row[1] & DELETED]
+    if not found:
+        state = tx.one(STATE, mailbox=mailbox_id)
+        return (0 if state is None else state[0]), []
+    modseq = accounts.modseq(tx, account_id)
+    counts = [0, 0, 0, 0, 0]
+    total = 0
+    for _uid, bits, _words, _modseq, _id, size in found:
+        count_flags(counts, bits, -1, size)
+        total += size
+    tx.many(_MARK_EXPUNGED, [{"i": row[4], "m": modseq} for row in found])
+    mailboxes.count(
+        tx,
+        mailbox_id,
+        modseq,
+        total=counts[0],
+        deleted=counts[1],
+        unread=counts[2],
+        unseen=counts[3],
+        size=-total,
+        deleted_size=counts[4],
+    )
+    tx.erase.add(account_id)
+    return modseq, [row[0] for row in found]
+
+
+def expunge_mailbox(tx: Tx, account_id: int, mailbox_id: int) -> None:
+    """Expunge all messages of a mailbox that is about to be deleted."""
+    tx.run(_MARK_ALL_EXPUNGED, mailbox=mailbox_id, m=accounts.modseq(tx, account_id))
+    tx.erase.add(account_id)
