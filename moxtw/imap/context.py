@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from moxtw.imap.directory import Directories
 from moxtw.imap.uidcache import UidCache
 from moxtw.ratelimit import Limiter
 
@@ -25,7 +26,7 @@ class IMAPContext:
 
     `reactor` gives the time and timers. `connection_rate` and `open_connections` are shared by
     all IMAP listeners, `failed_auth` by all protocols. `stopping` says whether the server is
-    shutting down. `uids` lets sessions share what they know of mailboxes.
+    shutting down. `uids` and `directories` let sessions share what they know of mailboxes.
     """
 
     reactor: Any
@@ -39,6 +40,7 @@ class IMAPContext:
     version: str
     stopping: Callable[[], bool] = lambda: False
     uids: UidCache = field(default_factory=UidCache)
+    directories: Directories = field(default_factory=Directories)
 
 
 @dataclass(frozen=True)

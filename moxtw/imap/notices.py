@@ -59,20 +59,26 @@ async def poll(conn: IMAPServer) -> None:
 def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChange]) -> None:
     """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms)."""
     directory = session.directory
+    new: dict[int, str] = {}
+    removed: list[int] = []
     for kind, mailbox in listing:
         old = directory.get(mailbox.id)
         if kind == "remove":
             if old is None:
                 continue
-            del directory[mailbox.id]
+            removed.append(mailbox.id)
             if session.rev2:
                 # Others take the unknown attribute for a mailbox that exists.
                 conn.send(
                     b'* LIST (\\NonExistent) "/" %b\r\n' % wire.mailbox(old, session.utf8)
                 )
         elif old != mailbox.name:
-            directory[mailbox.id] = mailbox.name
+            new[mailbox.id] = mailbox.name
             conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
+    if new or removed:
+        session.directory = conn.app.directories.changed(
+            session.account_id, directory, new.items(), removed
+        )
 
 
 def list_line(

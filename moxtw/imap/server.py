@@ -336,10 +336,11 @@ class IMAPServer(Connection):
             return account.modseq, {mailbox.id: mailbox.name for mailbox in listing}
 
         try:
-            session.polled, session.directory = await self.app.store.read(job)
+            session.polled, names = await self.app.store.read(job)
         except BaseException:
             session.close()
             raise
+        session.directory = self.app.directories.share(session.account_id, names)
         session.handle = self.app.store.sessions.register(session.account_id)
         self.session = session
         self.authenticated = True

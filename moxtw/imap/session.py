@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moxtw.imap import seqset
+from moxtw.imap.directory import Names
 from moxtw.imap.seqset import Ranges
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Session:
         self.latest = 0
         self.polled = 0
         # Names of all mailboxes by id, as the client may know them.
-        self.directory: dict[int, str] = {}
+        self.directory: Names = {}
         self.handle: SessionHandle | None = None
         self.unsubscribe: Callable[[], None] | None = None
 

@@ -95,8 +95,10 @@ async def run_create(conn: IMAPServer, tag: bytes, args: Create) -> bytes:
     except StoreError as exc:
         raise refusal(exc) from exc
     session.wrote(modseq)
+    session.directory = conn.app.directories.changed(
+        session.account_id, session.directory, ((m.id, m.name) for m in made)
+    )
     for mailbox in made:
-        session.directory[mailbox.id] = mailbox.name
         old = given if mailbox.name == name != given else None
         conn.send(
             notices.list_line(
@@ -120,7 +122,9 @@ async def run_delete(conn: IMAPServer, tag: bytes, name: str) -> bytes:
         mailbox, modseq = await conn.app.store.write(job)
     except StoreError as exc:
         raise refusal(exc) from exc
-    session.directory.pop(mailbox.id, None)
+    session.directory = conn.app.directories.changed(
+        session.account_id, session.directory, removed=(mailbox.id,)
+    )
     if session.view is not None and session.view.mailbox_id == mailbox.id:
         # Its messages are to be told as removed.
         session.latest = max(session.latest, modseq)
@@ -155,8 +159,10 @@ async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> byt
         session.latest = max(session.latest, modseq)
     else:
         session.wrote(modseq)
+    session.directory = conn.app.directories.changed(
+        session.account_id, session.directory, ((m.id, m.name) for _, m in changed)
+    )
     for former, mailbox in changed:
-        session.directory[mailbox.id] = mailbox.name
         if view is not None and view.mailbox_id == mailbox.id:
             view.name = mailbox.name
         conn.send(notices.list_line(session, mailbox.name, mailbox.special_use, former))

@@ -142,6 +142,22 @@ class NoticeTests(IMAPTestCase):
         self.assertRegex(lines[1], r"^\* 2 FETCH \(UID 2 MODSEQ \(\d+\)\)$")
         self.assertEqual(two.ok("NOOP"), [])
 
+    def test_sessions_share_the_names_of_mailboxes(self) -> None:
+        clients = [self.login() for _ in range(3)]
+
+        def directories() -> list[object]:
+            sessions = [client.protocol.session for client in clients]
+            return [session.directory for session in sessions if session is not None]
+
+        for command in ("NOOP", "CREATE x/y", "RENAME x z", "DELETE z/y"):
+            clients[0].ok(command)
+            clients[1].ok("NOOP")
+            clients[2].ok("NOOP")
+            first, second, third = directories()
+            self.assertIs(first, second)
+            self.assertIs(first, third)
+        self.assertIn("z", first.values())  # type: ignore[attr-defined]
+
     def test_idle_without_mailbox(self) -> None:
         client = self.login()
         client.send(b"a IDLE\r\n")
