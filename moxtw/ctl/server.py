@@ -282,6 +282,8 @@ class ControlFactory(ServerFactory[ControlProtocol]):
 class ControlService(Service):
     """Listens on the control socket at `path`."""
 
+    name = "ctl"
+
     def __init__(
         self,
         context: AdminContext,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from moxtw.admin.context import AdminContext
@@ -165,8 +166,12 @@ class Parts:
         await self.control.stopService()
 
 
-class Endpoint:
-    """One protocol on one address and port."""
+class Endpoint(Service):
+    """One protocol on one address and port.
+
+    Its service binds the address when it starts privileged, accepts once it is started, and
+    accepts no more when it is stopped; connections have their own end (`shutdown`, `abort`).
+    """
 
     def __init__(
         self,
@@ -180,6 +185,7 @@ class Endpoint:
         proxy: bool = False,
     ) -> None:
         self._reactor = parts.reactor
+        self.name = f"{kind} {ip} {port}"
         self.kind = kind
         self.ip = ip
         self.port = port
@@ -193,18 +199,28 @@ class Endpoint:
         """IP address and port as text."""
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
-    def bind(self) -> None:
+    def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
         """Listen; connections wait in the backlog. Raises OSError."""
-        self._socket = bind_socket(self.ip, self.port)
+        try:
+            self._socket = bind_socket(self.ip, self.port)
+        except OSError as exc:
+            hint = ""
+            if isinstance(exc, PermissionError) and self.port < 1024:
+                hint = ": ports below 1024 need root; start as root, with User set"
+            raise OSError(
+                exc.errno, f"listening on {self.address}: {exc.strerror}{hint}"
+            ) from None
 
-    def serve(self) -> None:
+    def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Accept connections."""
+        super().startService()  # type: ignore[no-untyped-call]
         assert self._socket is not None
         sock, self._socket = self._socket, None
         self._listening = adopt(self._reactor, sock, self._wrapped)
 
-    def stop_listening(self) -> Deferred[Any]:
+    def stopService(self) -> Deferred[Any]:  # noqa: N802 - Twisted's name
         """Accept no more."""
+        super().stopService()  # type: ignore[no-untyped-call]
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -60,6 +60,7 @@ class Server(MultiService):
         self.flush_log: Callable[[], None] = lambda: None
         self._lock: DataLock | None = None
         self._endpoints: list[Endpoint] = []
+        self._bound = False
         self._started = False
         self._stopping: Deferred[None] | None = None
         self._user = privileges.find_user(static.effective_user) if os.geteuid() == 0 else None
@@ -100,6 +101,9 @@ class Server(MultiService):
             for ip, port in static.resolver_addresses
         ]
         self.stub_resolver = StubResolver(reactor, resolvers or None)
+        self.stub_resolver.name = "resolver"
+        self.store.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.stub_resolver.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.resolver: Resolver = self.stub_resolver
         if self.localserve:
             self.resolver = OfflineResolver(self.stub_resolver, clock=reactor)
@@ -127,6 +131,7 @@ class Server(MultiService):
 
     def privilegedStartService(self) -> None:  # noqa: N802 - Twisted's name
         """Bind all addresses, as root where ports below 1024 need that. Raises OSError."""
+        self._bound = True
         allow_open_files()
         self.ids = ConnectionIds(self._prepare_data(), int(time.time() * 1000))
         exempt = [str(network) for network in self.static.connection_limit_exempt]
@@ -149,18 +154,10 @@ class Server(MultiService):
             stop_process=self.stop_process,
         )
         self._endpoints = make_endpoints(self.parts)
-        for endpoint in self._endpoints:
-            try:
-                endpoint.bind()
-            except OSError as exc:
-                hint = ""
-                if isinstance(exc, PermissionError) and endpoint.port < 1024:
-                    hint = ": ports below 1024 need root; start as root, with User set"
-                raise OSError(
-                    exc.errno, f"listening on {endpoint.address}: {exc.strerror}{hint}"
-                ) from None
-        self._lock = DataLock(self.static.data_path)
+        for child in (self.parts.queue, self.parts.control, *self._endpoints):
+            child.setServiceParent(self)
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._lock = DataLock(self.static.data_path)
 
     def _prepare_data(self) -> bytes:
         """Make the data directory, for the service user; returns the key of connection ids."""
@@ -187,7 +184,7 @@ class Server(MultiService):
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
         """Give up root, open the store, then serve."""
-        if not self._endpoints:
+        if not self._bound:
             self.privilegedStartService()
         os.umask(0o007)
         if self._user is not None and self._drops_root:
@@ -204,7 +201,8 @@ class Server(MultiService):
         self.stub_resolver.startService()
         self.config.start()
         self.config.on_change(lambda old, new: self._config_changed(old, new))
-        super().startService()  # type: ignore[no-untyped-call]
+        # Not MultiService's: the children start in order, each when what it needs is there.
+        Service.startService(self)
         self._started = True
         Deferred.fromCoroutine(self._serve()).addErrback(self._failed)
 
@@ -218,7 +216,7 @@ class Server(MultiService):
         if self._stopping is not None:
             return
         for endpoint in self._endpoints:
-            endpoint.serve()
+            endpoint.startService()
         # What exists now stays: collections need not look at it again. And they come less often
         # than for programs that make little garbage, as each message makes thousands of objects.
         gc.collect()
@@ -289,7 +287,8 @@ class Server(MultiService):
         self._started = False
         logger.info("stopping")
         begun = time.monotonic()
-        await DeferredList([endpoint.stop_listening() for endpoint in self._endpoints])
+        Service.stopService(self)
+        await DeferredList([endpoint.stopService() for endpoint in self._endpoints])
         for endpoint in self._endpoints:
             endpoint.shutdown()
         await self.parts.stop_sending()
@@ -301,9 +300,7 @@ class Server(MultiService):
         await self.parts.stop()
         self.authenticator.stop()
         self.config.stop()
-        await _maybe(self.stub_resolver.stopService())
-        children: Any = super().stopService
-        await _maybe(children())
+        await maybeDeferred(self.stub_resolver.stopService)
         await self.store.stopService()
         if self._lock is not None:
             self._lock.release()
@@ -316,9 +313,3 @@ class Server(MultiService):
             tick: Deferred[None] = Deferred()
             self.reactor.callLater(0.02, tick.callback, None)
             await tick
-
-
-async def _maybe(result: Any) -> None:
-    """Wait for what may be a Deferred."""
-    if isinstance(result, Deferred):
-        await result
