@@ -142,7 +142,9 @@ class LiveConfig:
 
     def _tick(self) -> None:
         self._poll = self._reactor.callLater(CHECK_INTERVAL, self._tick)
-        if self._reactor.seconds() >= self._next_check:
+        # Some time passed between the last tick and its look: that must not skip this one.
+        if self._reactor.seconds() >= self._next_check - CHECK_INTERVAL / 2:
+            self._next_check = 0
             self.maybe_reload()
 
     def maybe_reload(self) -> None:

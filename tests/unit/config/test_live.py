@@ -72,6 +72,25 @@ class LiveTests(SynchronousTestCase):
         self.live.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_polling_looks_every_second_though_time_passes_meanwhile(self):
+        class Passing(Clock):
+            def seconds(self):
+                self.rightNow += 0.000_001
+                return self.rightNow
+
+        looks = []
+
+        def run(fn, *args):
+            looks.append(fn)
+            return maybeDeferred(fn, *args)
+
+        clock = Passing()
+        live = LiveConfig.load(self.live.static, clock, run=run, check_files=False)
+        live.start()
+        for _ in range(10):
+            clock.advance(1)
+        self.assertEqual(len(looks), 10)
+
     def test_a_faulty_file_is_logged_once_and_the_old_one_stays(self):
         old = self.live.dynamic
         self.write("Domains: 1\n")
