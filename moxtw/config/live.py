@@ -141,11 +141,11 @@ class LiveConfig:
             self._poll = None
 
     def _tick(self) -> None:
-        self._poll = self._reactor.callLater(CHECK_INTERVAL, self._tick)
-        # Some time passed between the last tick and its look: that must not skip this one.
-        if self._reactor.seconds() >= self._next_check - CHECK_INTERVAL / 2:
-            self._next_check = 0
+        if self._reactor.seconds() >= self._next_check:
             self.maybe_reload()
+        # A look for another reason in between delays the next one, by no more than that.
+        delay = max(self._next_check - self._reactor.seconds(), CHECK_INTERVAL / 10)
+        self._poll = self._reactor.callLater(delay, self._tick)
 
     def maybe_reload(self) -> None:
         """Have the file looked at, unless that happened within the last second."""
