@@ -310,11 +310,6 @@ class IMAPServer(Connection):
             b"* BYE closing the connection after an endless line",
         )
 
-    def disk_full(self, exc: DiskFull) -> Close:
-        """What ends the connection when a message under way finds no room on the disk."""
-        self.log.error("disk full", err=exc)
-        return Close(b"* BYE [UNAVAILABLE] no room left on the server")
-
     # -- The session --------------------------------------------------------------------
 
     async def open_session(self, login: Login) -> None:

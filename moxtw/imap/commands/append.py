@@ -25,7 +25,7 @@ from moxtw.imap.parser import NeedLiteral, Parser
 from moxtw.imap.registry import Command, State
 from moxtw.log import TRACEDATA
 from moxtw.store import accounts, mailboxes, messages
-from moxtw.store.content import SMALL, Spooled
+from moxtw.store.content import SMALL, Spool, Spooled
 from moxtw.store.errors import DiskFull, NoSuchMailbox, OverQuota, StoreError
 from moxtw.store.model import Added, NewMessage
 from moxtw.store.tx import Tx
@@ -201,6 +201,30 @@ class _Job:
         ]
 
 
+class _WhileRoom:
+    """Gives the bytes of a message to a spool, and drops them once the disk is full.
+
+    What comes of them must be read nevertheless: it would be taken for commands.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self.full: DiskFull | None = None
+        self._spool = spool
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        """Take bytes; a Deferred says when more are welcome."""
+        if self.full is not None:
+            return None
+        written = self._spool.write(data)
+        return written if written is None else written.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not isinstance(failure.value, DiskFull):
+            failure.raiseException()
+        self.full = failure.value
+        self._spool.discard()
+
+
 class _Reader:
     """Reads the arguments of an APPEND. After a refusal, the rest is read and dropped."""
 
@@ -302,16 +326,19 @@ class _Reader:
             conn.trace_in(data, TRACEDATA)
             return await contents.from_bytes(data)
         spool = contents.spool()
+        sink = _WhileRoom(spool)
         try:
-            await conn.stream_literal(size, spool)
-            return await spool.finish()
+            await conn.stream_literal(size, sink)
+            if sink.full is None:
+                return await spool.finish()
         except DiskFull as exc:
-            # The rest of the literal would be taken for commands.
-            spool.discard()
-            raise conn.disk_full(exc) from exc
+            sink.full = exc
         except BaseException:
             spool.discard()
             raise
+        spool.discard()
+        self.refused = conn.store_error(sink.full)
+        return None
 
     async def _check(self, need: NeedLiteral) -> None:
         """Look whether the messages have a place, before a client sends what it asks for."""

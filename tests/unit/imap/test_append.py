@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from unittest import mock
+
+from twisted.internet.defer import Deferred, fail
 
 from moxtw.imap.commands import append
 from moxtw.store import messages
+from moxtw.store.content import Spool
 from moxtw.store.errors import DiskFull
 from tests.support.store import job
 from tests.unit.imap.support import MAIL, Client, IMAPTestCase
@@ -179,6 +182,21 @@ class AppendTests(IMAPTestCase):
         self.assertEqual(
             client.lines(), ["a NO [UNAVAILABLE] no room left on the server", "b OK NOOP done"]
         )
+
+    def test_disk_full_while_a_large_message_comes(self) -> None:
+        for part in ("write", "finish"):
+
+            def full(*args: object, **kwargs: object) -> Deferred[None]:
+                return fail(DiskFull("no space"))
+
+            client = self.login()
+            with mock.patch.object(Spool, part, full):
+                client.send(one("a", data=b"y: x\r\n\r\n" + b"y" * 300_000) + b"b NOOP\r\n")
+                self.assertEqual(
+                    client.lines(),
+                    ["a NO [UNAVAILABLE] no room left on the server", "b OK NOOP done"],
+                )
+        self.assertEqual(self.contents(), [])
 
     def test_unforeseen_exception(self) -> None:
         def bug(*args: object, **kwargs: object) -> None:
