@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from tests.support.server import ROOT, LiveCase, MailServer, poll
+from tests.support.server import ROOT, ZONE, LiveCase, MailServer, poll
 
 NOBODY = 65534
 SECONDS = 60
@@ -127,6 +127,66 @@ class DaemonTests(Case):
         poll(lambda: "m=stopped" in path.read_text(), SECONDS, "stopped")
         self.assertTrue(path.read_text().startswith("t="))
         poll(lambda: not (server.directory / "twistd.pid").exists(), SECONDS, "no pid file")
+
+
+class FullDiskTests(Case):
+    """No room left in the data directory, a small file system of its own here."""
+
+    def test_nothing_is_lost_and_all_goes_on_with_room(self) -> None:
+        server = self.server(resolver=self.name_server(ZONE).address)
+        server.data_dir.mkdir()
+        self.mount(server.data_dir, "size=8m")
+        server._set_passwords()
+        server.start()
+        accepted = self.fill(server, 100_000, 2) + self.fill(server, 4000, 3)
+        self.assertGreater(len(accepted), 20)
+        client = server.imap()
+        for size in (100, 100_000, 2_000_000):
+            status, text = client.append("Inbox", "", "", b"Subject: no\r\n\r\n" + b"y" * size)
+            self.assertEqual((status, text[0][:13]), ("NO", b"[UNAVAILABLE]"))
+        self.assertEqual(client.noop()[0], "OK")
+
+        self.mount(server.data_dir, "remount,size=32m")
+        accepted += self.send(server, 4000, "later")
+        self.assertEqual(accepted[-1], b"later")
+        self.assertEqual(client.append("Inbox", "", "", b"Subject: yes\r\n\r\n")[0], "OK")
+        client.logout()
+        found = server.wait_messages(b"Subject: ", len(accepted) + 1)
+        subjects = [message.partition(b"Subject: ")[2].partition(b"\r\n")[0] for message in found]
+        self.assertEqual(sorted(subjects), sorted([*accepted, b"yes"]))
+        self.assertNotIn("AlreadyCalled", server.log(10_000))
+        server.check()
+
+    def mount(self, path: Path, options: str) -> None:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", str(path)],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SkipTest("cannot mount a small file system")
+        if not options.startswith("remount"):
+            self.addCleanup(subprocess.run, ["umount", "--lazy", str(path)], check=True)
+
+    def fill(self, server: MailServer, size: int, refusals: int) -> list[bytes]:
+        """Send until so many messages are refused; the subjects of the others."""
+        accepted: list[bytes] = []
+        while refusals:
+            subject = f"{size}-{len(accepted)}"
+            sent = self.send(server, size, subject)
+            accepted += sent
+            refusals -= not sent
+        return accepted
+
+    def send(self, server: MailServer, size: int, subject: str) -> list[bytes]:
+        text = f"Subject: {subject}\r\n\r\n" + (70 * "x" + "\r\n") * (size // 72)
+        with smtplib.SMTP("127.0.0.1", server.ports.smtp, "client.example", SECONDS) as client:
+            try:
+                client.sendmail("me@client.example", ["mjl@a.example"], text)
+            except smtplib.SMTPDataError as exc:
+                self.assertEqual((exc.smtp_code, exc.smtp_error[:5]), (452, b"4.3.1"))
+                return []
+        return [subject.encode()]
 
 
 class PrivilegeTests(Case):
