@@ -166,6 +166,9 @@ class Submitter:
         signatures = await self._sign(request, author, added, headers, now)
         prefix = b"".join((request.received, added, signatures, self._results(request)))
         senders = self._senders(request, account)
+        parsed = content.parsed
+        utf8 = parsed.needs_smtputf8 or not prefix.isascii()
+        has8bit = parsed.has_8bit_header or parsed.has_8bit_body or not prefix.isascii()
         rows = [
             NewQueued(
                 sender_account=request.account,
@@ -177,12 +180,10 @@ class Submitter:
                 prefix=prefix,
                 from_id=from_id,
                 next_attempt=request.not_before or None,
-                has8bit=content.parsed.has_8bit_header or content.parsed.has_8bit_body,
-                smtputf8=content.parsed.needs_smtputf8
-                or sender.needs_utf8
-                or recipient.needs_utf8,
+                has8bit=has8bit,
+                smtputf8=utf8 or sender.needs_utf8 or recipient.needs_utf8,
                 message_id=message_id,
-                subject=content.parsed.subject,
+                subject=parsed.subject,
                 require_tls=require_tls,
                 future_release=request.hold,
                 extra=extra,
@@ -231,7 +232,9 @@ class Submitter:
             return b""
         props: tuple[AuthProp, ...] = ()
         if not request.mail_from.is_zero:
-            props = (AuthProp("smtp", "mailfrom", request.mail_from.form(), address_like=True),)
+            # What can be told in ASCII makes no message need SMTPUTF8.
+            sender = request.mail_from.form(request.mail_from.needs_utf8)
+            props = (AuthProp("smtp", "mailfrom", sender, address_like=True),)
         hostname = self._config.static.dns_hostname
         return authentication_results(hostname.ascii, [AuthMethod("auth", "pass", props=props)])
 

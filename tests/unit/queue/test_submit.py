@@ -178,6 +178,27 @@ class Additions(Case):
             row = self.row(submitted)
             self.assertEqual((row.has8bit, row.smtputf8), expected, (body, recipient))
 
+    def test_added_fields_are_ascii_for_messages_that_are(self) -> None:
+        (submitted,) = self.submit(mail_from=path("me@é.example"))
+        sent = self.sent(submitted)
+        self.assertTrue(sent.isascii(), sent)
+        self.assertIn(b"smtp.mailfrom=me@xn--9ca.example", sent)
+        row = self.row(submitted)
+        self.assertEqual((row.has8bit, row.smtputf8), (False, False))
+
+    def test_added_fields_beyond_ascii_count(self) -> None:
+        rows = self.submit(BODY, "x@dst.example", "y@dst.example", mail_from=path("é@é.example"))
+        for submitted in rows:
+            self.assertIn("smtp.mailfrom=é@é.example".encode(), self.sent(submitted))
+            row = self.row(submitted)
+            self.assertEqual((row.has8bit, row.smtputf8), (True, True))
+        # Some recipient needs it, and so the field is written that way for all.
+        (one, _) = self.submit(
+            BODY, "x@dst.example", "é@dst.example", received="Received: by é.example\r\n".encode()
+        )
+        row = self.row(one)
+        self.assertEqual((row.has8bit, row.smtputf8), (True, True))
+
     def test_future_release(self) -> None:
         later = self.store.now() + 5_000_000
         (submitted,) = self.submit(hold="for;5", not_before=later)
