@@ -48,7 +48,7 @@ class Bouncer:
         now = self._store.now()
         new_id = message_id(hostname)
 
-        def compose() -> bytes:
+        def compose(utf8: bool) -> bytes:
             return compose_dsn(
                 self._notification(envelope, failed),
                 mail_from=Path("postmaster", IPDomain(domain=domain)),
@@ -56,12 +56,17 @@ class Bouncer:
                 subject="mail delivery failure",
                 message_id=new_id,
                 when=now,
-                utf8=envelope.smtputf8,
+                utf8=utf8,
                 references=_references(content.parsed.message_id),
             )
 
         # For many recipients this takes a while.
-        data = await self._store.run(compose)
+        data = await self._store.run(compose, False)
+        dsn_utf8 = None
+        if envelope.smtputf8:
+            # RFC 6533 4: for a server that takes it; the other form is for all others.
+            form = await self._store.run(compose, True)
+            dsn_utf8 = await self._signatures(domain, form, now) + form
         spooled = await self._store.contents.from_bytes(data)
         mail_from = envelope.mail_from
         row = NewQueued(
@@ -73,7 +78,8 @@ class Bouncer:
             content=spooled,
             prefix=await self._signatures(domain, data, now),
             has8bit=not data.isascii(),
-            smtputf8=envelope.smtputf8,
+            smtputf8=mail_from.needs_utf8,
+            dsn_utf8=dsn_utf8,
             message_id=new_id,
             subject=spooled.parsed.subject,
             require_tls=True if envelope.requiretls else None,

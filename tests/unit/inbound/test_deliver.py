@@ -362,6 +362,37 @@ class BounceTests(DeliverTests):
         )
         self.assertIn(b"Subject: hi", data)
 
+    def test_both_forms_about_a_message_with_smtputf8(self) -> None:
+        message = MESSAGE.replace(b"Subject: hi", "Subject: grüß".encode())
+        for sender, needs in (("news@bücher.example", False), ("grüße@bücher.example", True)):
+            self.deliver(
+                "nöbody@example.org",
+                "me@example.org",
+                mail_from=sender,
+                data=message,
+                smtputf8=True,
+            )
+            row = self.queued()[-1]
+            # It can go anywhere, if its recipient's address can.
+            self.assertEqual((row.has8bit, row.smtputf8), (False, needs))
+            data = self.content(row.id)
+            self.assertTrue(data.isascii(), data)
+            self.assertIn(b"rfc822-headers; charset=utf-8", data)
+            utf8 = job(self.store, queuedb.source, row.id)[2]
+            assert utf8 is not None
+            for text in ("Subject: grüß", "utf-8; nöbody@example.org", f"To: <{sender}>"):
+                self.assertIn(text.encode(), utf8)
+            for form in (data, utf8):
+                dsn = parse_dsn(parse_message(form), form)
+                [recipient] = dsn.recipients
+                self.assertEqual(recipient.final_recipient, parse_path("nöbody@example.org"))
+
+    def test_one_form_about_other_messages(self) -> None:
+        self.deliver("nobody@example.org", "me@example.org", mail_from="news@bücher.example")
+        [row] = self.queued()
+        self.assertIsNone(job(self.store, queuedb.source, row.id)[2])
+        self.assertTrue(self.content(row.id).isascii())
+
     def queued(self) -> list[Any]:
         ids = job(self.store, lambda tx: queuelists.ids(tx, queuelists.Query()))
         return job(self.store, queuelists.rows, ids)
