@@ -244,6 +244,11 @@ def parse_content_type(value: bytes) -> tuple[str, str, Params]:
     return _parse_content_type(value)
 
 
+def is_content_type(value: bytes) -> bool:
+    """Whether an unfolded Content-Type value begins with a type and subtype, as it has to."""
+    return _TYPE.match(_without_comments(value[:MAX_VALUE])) is not None
+
+
 def _parse_content_type(value: bytes) -> tuple[str, str, Params]:
     value = value[:MAX_VALUE]
     if b"(" in value:

@@ -10,6 +10,7 @@ from moxtw.inbound.envelope import Envelope, RecipientResult, TraceFields
 from moxtw.log import Logger
 from moxtw.mail.address import parse_address
 from moxtw.mail.received import Trace, with_protocol
+from moxtw.mail.strict import fault
 from moxtw.queue.submit import SubmitError, SubmitRequest
 from moxtw.smtp import localserve
 from moxtw.smtp.reply import SMTPError
@@ -33,7 +34,7 @@ async def deliver(
     services = conn.services
     recipients = transaction.recipients
     if services.localserve:
-        await _fail_as_asked(conn, transaction)
+        await _test_server(conn, transaction, content)
     assert conn.hello is not None
     mail = transaction.mail
     smtputf8 = False
@@ -129,7 +130,14 @@ def _needs_utf8(conn: SMTPServer, transaction: Transaction, content: Spooled) ->
     return needs
 
 
-async def _fail_as_asked(conn: SMTPServer, transaction: Transaction) -> None:
+async def _test_server(conn: SMTPServer, transaction: Transaction, content: Spooled) -> None:
+    """What only a local test server does: tell faults of a message, and fail as asked."""
+    if conn.settings.pedantic:
+        found = await conn.services.contents.store.run(
+            lambda: fault(content.read(0, content.size))
+        )
+        if found:
+            raise SMTPError(554, "5.6.0", f"message: {found}")
     for recipient in transaction.recipients:
         error, wait = localserve.special(recipient.path.localpart, "")
         if error is not None:
@@ -144,7 +152,7 @@ async def submit(
     """Hand a user's message to the queue, and answer (RFC 6409)."""
     assert conn.login is not None
     if conn.services.localserve:
-        await _fail_as_asked(conn, transaction)
+        await _test_server(conn, transaction, content)
     mail = transaction.mail
     smtputf8 = _needs_utf8(conn, transaction, content)
     try:

@@ -347,3 +347,34 @@ class LocalserveTests(Base):
             request.recipients,
             [parse_path("nobody@example.org"), parse_path("queuetemperror@example.net")],
         )
+
+    def test_faults_of_messages_are_told_when_pedantic(self) -> None:
+        for content, reply in (
+            ("Subject: x\\r\\nnonsense\\r\\n\\r\\nbody", "554 5.6.0 *malformed header line*"),
+            ("Content-Type: multipart/mixed\\r\\n\\r\\nx", "554 5.6.0 *boundary*"),
+            ("just text", "250 *"),
+        ):
+            peer = self.hello(pedantic=True)
+            peer.transcript(f"""
+            C: MAIL FROM:<a@example.net>
+            S: 250 *
+            C: RCPT TO:<anybody@example.com>
+            S: 250 *
+            C: DATA
+            S: 354 *
+            C: {content}
+            C: .
+            S: {reply}
+            """)
+        peer = self.hello()
+        peer.transcript("""
+        C: MAIL FROM:<a@example.net>
+        S: 250 *
+        C: RCPT TO:<anybody@example.com>
+        S: 250 *
+        C: DATA
+        S: 354 *
+        C: Subject: x\\r\\nnonsense\\r\\n
+        C: .
+        S: 250 *
+        """)
