@@ -22,6 +22,20 @@ def can_run(program: str) -> bool:
     return shutil.which(program) is not None and os.getuid() == 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children have used of the processors so far."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(path.parent.name) == pid or int(fields[1]) == pid:
+            # utime, stime, and those of children that ended.
+            ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def moxtw(**options: Any) -> Iterator[MailServer]:
     """The server, with an account; its log goes with it."""

@@ -276,6 +276,11 @@ class Postfix:
             self._started = False
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Process id of its master."""
+        return int((self.directory / "queue" / "pid" / "master.pid").read_text())
+
     def log(self) -> str:
         """Its log."""
         try:

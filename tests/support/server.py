@@ -329,6 +329,12 @@ class MailServer:
             return None
         return self._process.pid
 
+    def require_pid(self) -> int:
+        """Process id. Raises ServerError if it does not run."""
+        if self.pid is None:
+            raise ServerError(f"it ended by itself\n{self.log()}")
+        return self.pid
+
     def command(self) -> list[str]:
         """The command that starts it in the foreground."""
         return [
