@@ -43,6 +43,7 @@ _log = Logger("store")
 # The writer takes on more jobs for the same commit until this much time went into a batch.
 _BATCH_SECONDS: Final = 0.05
 _BATCH_JOBS: Final = 256
+_GATHER_SECONDS: Final = 0.002
 
 _DISK_THREADS: Final = 2
 
@@ -121,6 +122,7 @@ class Store(Service):
         # Semaphore costs more than some jobs.
         self._write_ready = threading.Lock()
         self._write_ready.acquire()
+        self._wake_due = False
         self._read_jobs: deque[_Job] = deque()
         self._read_ready = threading.Semaphore(0)
         self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -246,10 +248,15 @@ class Store(Service):
             self._run_batch(self._writer_connection, [job])
             return deferred
         self._write_jobs.append(job)
-        self._wake_writer()
+        if not self._wake_due:
+            # Not before all that arrived at the same time had its turn: it makes jobs, too,
+            # and the writer would only compete with it for the interpreter.
+            self._wake_due = True
+            self.reactor.callLater(0, self._wake_writer)
         return deferred
 
     def _wake_writer(self) -> None:
+        self._wake_due = False
         # Already released: the writer will look before it waits.
         with contextlib.suppress(RuntimeError):
             self._write_ready.release()
@@ -308,18 +315,35 @@ class Store(Service):
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), fn, *args)
 
     def _writer_loop(self, connection: Any) -> None:
+        expected = 1
         try:
             while True:
                 self._write_ready.acquire()
                 while self._write_jobs:
+                    if expected > 1:
+                        self._gather(expected)
                     batch: list[_Job] = []
                     while self._write_jobs and len(batch) < _BATCH_JOBS:
                         batch.append(self._write_jobs.popleft())
+                    expected = len(batch)
                     self._run_batch(connection, batch)
                 if self._stopping:
                     return
         finally:
             connection.close()
+
+    def _gather(self, expected: int) -> None:
+        """Wait a moment for as many jobs as there were last time.
+
+        Clients that were answered together come back at about the same time. A commit for all
+        of them costs little more than one for the first few.
+        """
+        end = time.monotonic() + _GATHER_SECONDS
+        while len(self._write_jobs) < expected and not self._stopping:
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            self._write_ready.acquire(timeout=left)
 
     def _run_batch(self, connection: Any, batch: list[_Job]) -> None:
         """Run jobs in one transaction; results go to the reactor after the commit."""
