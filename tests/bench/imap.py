@@ -32,6 +32,7 @@ def run(times: int, quick: bool) -> Table:
         "`mail_fsync = optimized`.",
     )
     fresh = Names()
+    content = list(messages(count, SIZE))
     with ExitStack() as stack:
         ours = stack.enter_context(parties.moxtw())
         user, password = parties.USER, PASSWORD
@@ -58,7 +59,7 @@ def run(times: int, quick: bool) -> Table:
 
         measure(
             "APPEND, pipelined",
-            lambda session: count / session.append(b"INBOX", messages(count, SIZE)),
+            lambda session: count / session.append(b"INBOX", content),
             unit="/s",
             more=True,
             limit=2000,
