@@ -456,7 +456,7 @@ def unpack_tree(packed: bytes) -> Part:
         raise TreeError("a tree of another version")
     try:
         return _decoder.decode(memoryview(packed)[1:])
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise TreeError(str(exc)) from exc
 
 
