@@ -35,15 +35,15 @@ def _start(testcase: TestCase) -> str:
     testcase.addCleanup(shutil.rmtree, directory, True)
     data = os.path.join(directory, "data")
     # It refuses to run as root.
-    prefix = []
+    somebody: dict[str, Any] = {}
     if os.getuid() == 0:
         shutil.chown(directory, "postgres")
-        prefix = ["runuser", "-u", "postgres", "--"]
+        somebody = {"user": "postgres", "group": "postgres", "extra_groups": []}
 
     def run(*command: str) -> None:
         with open(os.path.join(directory, "out"), "ab") as out:
             subprocess.run(
-                [*prefix, *command], check=True, stdout=out, stderr=out, timeout=60, cwd=directory
+                command, check=True, stdout=out, stderr=out, timeout=60, cwd=directory, **somebody
             )
 
     port = free_port("127.0.0.1")

@@ -549,7 +549,8 @@ class PackTests(SynchronousTestCase):
 
     def test_other_bytes_are_refused(self) -> None:
         packed = pack_tree(parse_message(FORWARD))
-        for data in (b"", b"\x00" + packed[1:], packed[:-1], packed[:1], b"\x01\x90", b"\x01\xc0"):
+        for data in (b"", b"\x00" + packed[1:], packed[:-1], packed[:1], b"\x01\x90", b"\x01\xc0",
+                     b"\x01\xdc\x00\x11\x00\xcd\x01ext\xa5\xcdU\xbcai"):  # fmt: skip
             self.assertRaises(TreeError, unpack_tree, data)
 
 
