@@ -112,6 +112,23 @@ def _disk_error(exc: OSError) -> BaseException:
     return exc
 
 
+# Up to this size, hashlib keeps the interpreter's lock.
+_HASH_PIECE: Final = 2047
+
+
+def _digest(data: bytes) -> bytes:
+    """SHA-256 of small content, without giving the interpreter away on the way.
+
+    To get it back from a busy writer takes longer than the whole hash.
+    """
+    hashed = hashlib.sha256(data[:_HASH_PIECE])
+    if len(data) > _HASH_PIECE:
+        view = memoryview(data)
+        for start in range(_HASH_PIECE, len(data), _HASH_PIECE):
+            hashed.update(view[start : start + _HASH_PIECE])
+    return hashed.digest()
+
+
 class Spool:
     """The receiving end for the bytes of one message.
 
@@ -325,7 +342,7 @@ class Contents:
         """
         if len(data) > SMALL:
             raise ValueError("content is too large to be handled at once")
-        return Spooled(len(data), hashlib.sha256(data).digest(), data, None, None, analyse(data))
+        return Spooled(len(data), _digest(data), data, None, None, analyse(data))
 
     def from_bytes(self, data: bytes) -> Deferred[Spooled]:
         """Content of any size. The Deferred has fired if it is parsed quickly."""

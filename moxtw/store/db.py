@@ -123,6 +123,8 @@ class Store(Service):
         self._write_ready = threading.Lock()
         self._write_ready.acquire()
         self._wake_due = False
+        # While Deferreds of a commit fire: what is to be called afterwards.
+        self._telling: list[Callable[[], object]] | None = None
         self._read_jobs: deque[_Job] = deque()
         self._read_ready = threading.Semaphore(0)
         self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -254,6 +256,16 @@ class Store(Service):
             self._wake_due = True
             self.reactor.callLater(0, self._wake_writer)
         return deferred
+
+    def after_telling(self, call: Callable[[], object]) -> None:
+        """Call when the Deferreds of a commit have all fired; now if they do not just now.
+
+        For answers that can be joined. The call must not raise.
+        """
+        if self._telling is None:
+            call()
+        else:
+            self._telling.append(call)
 
     def _wake_writer(self) -> None:
         self._wake_due = False
@@ -449,8 +461,15 @@ class Store(Service):
     def _committed(
         self, batch: list[_Job], changed: dict[int, int], queue: set[str], erase: set[int]
     ) -> None:
-        for job in batch:
-            job.fire()
+        later: list[Callable[[], object]] = []
+        self._telling = later
+        try:
+            for job in batch:
+                job.fire()
+        finally:
+            self._telling = None
+        for call in later:
+            call()
         if changed or queue:
             self.changes.publish(changed, queue)
         for account_id in erase:

@@ -59,6 +59,7 @@ class Appends:
     queue: deque[_Entry] = field(default_factory=deque)
     size: int = 0
     answering: bool = False
+    due: bool = False
     waiter: Deferred[None] | None = None
 
     def __len__(self) -> int:
@@ -88,7 +89,14 @@ class Appends:
     def _finished(self, outcome: Any, entry: _Entry) -> None:
         entry.outcome = outcome
         entry.done = True
-        if not self.answering and self.queue[0].done:
+        if self.queue[0].done and not self.due:
+            self.due = True
+            # One commit may hold several: they are answered in one piece.
+            self.conn.app.store.after_telling(self._begin)
+
+    def _begin(self) -> None:
+        self.due = False
+        if not self.answering:
             Deferred.fromCoroutine(self._answer())
 
     async def _answer(self) -> None:

@@ -1,5 +1,6 @@
 """Contents: spools, files, and what happens to them when things go wrong."""
 
+import hashlib
 import os
 
 from twisted.internet.defer import Deferred
@@ -45,6 +46,12 @@ class SpoolTests(SynchronousTestCase):
             self.assertEqual(self.contents.pending, 0)
             spooled.discard()
             self.assertEqual(self.files(), [])
+
+    def test_digest_of_small_contents(self):
+        for size in (0, 1, 2046, 2047, 2048, 4094, 4095, 65536):
+            data = os.urandom(size)
+            spooled = self.store.contents.from_bytes_now(data)
+            self.assertEqual(spooled.digest, hashlib.sha256(data).digest())
 
     def test_memory_of_all_spools_is_bounded(self):
         self.patch(content_module, "_BUDGET", 200_000)
