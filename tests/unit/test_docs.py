@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from moxtw.cli.main import find, run
+from moxtw.net.certs import self_signed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROW = re.compile(
@@ -47,3 +51,42 @@ class RFCTests(SynchronousTestCase):
         known = {number for number, *_ in self.rows}
         missing = {number: path for number, path in named.items() if number not in known}
         self.assertEqual(missing, {})
+
+
+class ReadmeTests(SynchronousTestCase):
+    """The example of a real host."""
+
+    def blocks(self) -> list[str]:
+        """What is indented, without the indent."""
+        text = (ROOT / "README.md").read_text()
+        found = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+        return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+
+    def test_its_configuration_is_valid(self) -> None:
+        if not (ROOT / "README.md").exists():
+            raise SkipTest("not run from a checkout")
+        (static,) = (block for block in self.blocks() if block.startswith("DataDir"))
+        (dynamic,) = (block for block in self.blocks() if block.startswith("Domains"))
+        config = Path(self.mktemp()).absolute()
+        config.mkdir()
+        (config / "mox.conf").write_text(static)
+        (config / "domains.conf").write_text(dynamic)
+        certificate, key = self_signed(["mail.example.org"])
+        (config / "mail.example.org.crt").write_bytes(certificate)
+        (config / "mail.example.org.key").write_bytes(key)
+        with (config / "first._domainkey.example.org.pem").open("w") as file:
+            self.assertEqual(run(["dkim", "genrsa"], stdout=file), 0)
+        out, err = io.StringIO(), io.StringIO()
+        code = run(["-config", str(config / "mox.conf"), "config", "test"], stdout=out, stderr=err)
+        self.assertEqual((code, out.getvalue(), err.getvalue()), (0, "config OK\n", ""))
+
+    def test_links_lead_somewhere(self) -> None:
+        for name in ("README.md", "ARCHITECTURE.md"):
+            for target in re.findall(r"\]\(([^):#]+)\)", (ROOT / name).read_text()):
+                self.assertTrue((ROOT / target).exists(), f"{name}: {target}")
+
+    def test_its_commands_exist(self) -> None:
+        for words in re.findall(r"\bmoxtw ((?:[a-z]+ ?)+)", "\n".join(self.blocks())):
+            names = words.split()
+            if not find(names)[0]:
+                self.fail(f"no command: moxtw {words}")
