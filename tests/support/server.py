@@ -115,19 +115,25 @@ def smarthost(port: int, *domains: str, starttls: bool = True) -> dict[str, Any]
     }
 
 
+_given_ports: set[int] = set()
+
+
 def free_port(ip: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on.
+    """A TCP port that nobody listens on, and that was not given before.
 
     Below the range from which the system takes ports for outgoing connections, so that none of
     those takes it before it is used.
     """
     for _ in range(200):
         port = random.randrange(12000, 32000)
+        if port in _given_ports:
+            continue
         with socket.socket() as sock:
             try:
                 sock.bind((ip, port))
             except OSError:
                 continue
+        _given_ports.add(port)
         return port
     raise ServerError("no free port")
 
