@@ -1,12 +1,12 @@
 """What follows from an attempt: results, time of the next one, notifications, retirement.
 
-All of it happens in one transaction, so that a message is never gone without its sender
+For a message all of it happens in one transaction, so that none is ever gone without its sender
 knowing, nor reported twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,13 +20,16 @@ from moxtw.queue.notify import Notification
 from moxtw.queue.routes import Config, ascii_domain
 from moxtw.queue.schedule import SECOND
 from moxtw.store import accounts, outgoing, queuedb, queuelists, suppressions
-from moxtw.store.content import Spooled
+from moxtw.store.content import SMALL, Spooled
 from moxtw.store.db import Store
 from moxtw.store.errors import NoContent, NoSuchAccount
 from moxtw.store.queuerecord import Queued, Result
 from moxtw.store.tx import Tx
 
 log = Logger("queue")
+
+NOTICES: Final = 50
+"""Messages with notifications that are stored together."""
 
 KEEP_WITHOUT_ACCOUNT: Final = 7 * 86400
 """Seconds that retired messages are kept of accounts that are gone."""
@@ -62,6 +65,9 @@ async def finish(
     """Store what came of an attempt; returns when the next message to its domain is due.
 
     began: when the attempt began, microseconds since the epoch. Raises StoreError.
+
+    What was delivered comes first and in one go, as it would be sent again after a crash.
+    Messages with notifications follow in parts.
     """
     now = store.now()
     duration = max(0, now - began)
@@ -72,7 +78,22 @@ async def finish(
             error = DeliveryError(Trouble.LOCAL, "no outcome of the attempt")
             outcome = Outcome(error, text=error.text)
         ends.append(_judge(message, outcome, duration, now))
-    await _compose(store, config, ends, attempt, now)
+    noticed = [end for end in ends if _needs_notice(end)]
+    due = await _store_all(
+        store, config, attempt, [end for end in ends if not _needs_notice(end)], first=True
+    )
+    head = await _head(attempt) if noticed else b""
+    for start in range(0, len(noticed), NOTICES):
+        part = noticed[start : start + NOTICES]
+        await _compose(store, config, part, head, now)
+        due = await _store_all(store, config, attempt, part)
+    return due
+
+
+async def _store_all(
+    store: Store, config: Config, attempt: Attempt, ends: Sequence[_End], *, first: bool = False
+) -> int | None:
+    """Store how messages ended, in one transaction; see `finish`."""
     tls_seen = attempt.tls_seen
     domain = attempt.first.recipient_domain
 
@@ -80,7 +101,7 @@ async def finish(
         for end in ends:
             if queuedb.exists(tx, end.message.id):
                 _store(tx, config, end)
-        if tls_seen is not None and ascii_domain(domain):
+        if first and tls_seen is not None and ascii_domain(domain):
             try:
                 account = accounts.get(tx, attempt.first.sender_account)
             except NoSuchAccount:
@@ -124,7 +145,7 @@ async def cancel(store: Store, config: Config, ids: Sequence[int], *, notice: bo
         ends.append(end)
         if notice:
             attempt = Attempt([message], await _source(store, message))
-            await _compose(store, config, [end], attempt, now)
+            await _compose(store, config, [end], await _head(attempt), now)
 
     def job(tx: Tx) -> int:
         count = 0
@@ -166,30 +187,42 @@ def _judge(message: Queued, outcome: Outcome, duration: int, now: int) -> _End:
     return _End(message, outcome, error is None, final)
 
 
+def _needs_notice(end: _End) -> bool:
+    """Whether the sender is to be told."""
+    message = end.message
+    if end.success:
+        return False
+    delayed = message.attempts == notify.DELAY_ATTEMPT and not message.is_dmarc_report
+    return end.final or delayed
+
+
+async def _head(attempt: Attempt) -> bytes:
+    """The beginning of the message, with its header."""
+    try:
+        return await attempt.source.read(0, MAX_HEADER_BYTES)
+    except NoContent as exc:
+        log.error("original message for notification", msgid=attempt.first.id, err=exc)
+        return b""
+
+
 async def _compose(
-    store: Store, config: Config, ends: Iterable[_End], attempt: Attempt, now: int
+    store: Store, config: Config, ends: Sequence[_End], head: bytes, now: int
 ) -> None:
-    """Compose the notifications that are due."""
-    head: bytes | None = None
+    """Compose the notifications about messages with the same beginning."""
+
+    def compose() -> None:
+        for end in ends:
+            notice = end.notification = notify.compose(
+                config.static, end.message, end.outcome, head, now, final=end.final
+            )
+            if len(notice.data) <= SMALL:
+                end.content = store.contents.from_bytes_now(notice.data)
+
+    # In a thread: there can be many.
+    await store.run(compose)
     for end in ends:
-        message = end.message
-        delayed = (
-            not end.success
-            and message.attempts == notify.DELAY_ATTEMPT
-            and not message.is_dmarc_report
-        )
-        if not end.final and not delayed:
-            continue
-        if head is None:
-            try:
-                head = await attempt.source.read(0, MAX_HEADER_BYTES)
-            except NoContent as exc:
-                log.error("original message for notification", msgid=message.id, err=exc)
-                head = b""
-        end.notification = notify.compose(
-            config.static, message, end.outcome, head, now, final=end.final
-        )
-        end.content = await store.contents.from_bytes(end.notification.data)
+        if end.content is None and end.notification is not None:
+            end.content = await store.contents.from_bytes(end.notification.data)
 
 
 def _store(tx: Tx, config: Config, end: _End) -> None:

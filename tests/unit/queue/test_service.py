@@ -14,6 +14,7 @@ from moxtw.dns.fake import ZoneResolver
 from moxtw.mail.dsn import DSN
 from moxtw.mail.dsnparse import parse_dsn
 from moxtw.mail.mime import parse_message
+from moxtw.queue import outcome
 from moxtw.queue.delivery import DeliveryError, RcptResult, TLSMode, Trouble
 from moxtw.queue.schedule import MAX_BUSY
 from moxtw.queue.service import QueueService
@@ -399,6 +400,27 @@ class Failures(Case):
         self.assertEqual(recipient.diagnostic, "550 5.1.1 unknown")
         self.assertEqual(dsn.future_release, "for;5")
         self.assertIn(b"Full reply", notice)
+
+    def test_many_failures_are_stored_in_parts_behind_what_was_delivered(self) -> None:
+        good = [f"good{n}@dst.example" for n in range(3)]
+        bad = [f"bad{n}@dst.example" for n in range(120)]
+        self.dialer.answers["mx1.example"] = lambda transaction: [
+            refused(reply(550, "1.1")) if recipient.startswith("bad") else TAKEN
+            for recipient in transaction.recipients
+        ]
+        parts: list[tuple[int, int]] = []
+        finished = outcome._store_all
+
+        async def store_all(*args: Any, **more: Any) -> Any:
+            due = await finished(*args, **more)
+            parts.append((len(self.inbox()), sum(r.success for r in self.retired())))
+            return due
+
+        self.patch(outcome, "_store_all", store_all)
+        self.add(*bad[:60], *good, *bad[60:])
+        self.assertEqual(parts, [(0, 3), (50, 3), (100, 3), (120, 3)])
+        self.assertEqual(len(self.retired()), 123)
+        self.assertEqual(self.queued(), [])
 
     def test_suppression_at_once(self) -> None:
         self.dialer.answers["mx1.example"] = refused(reply(550, "1.1"))
