@@ -1,4 +1,4 @@
-"""What a server does to its process: log file, open files, the lock on its data."""
+"""What a server does to its process: log file, open files, signals, the lock on its data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import errno
 import fcntl
 import os
 import resource
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -24,6 +27,18 @@ def allow_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def on_hangup(call: Callable[[], object]) -> None:
+    """Call `call`, in the main thread, at SIGHUP, which otherwise ends the process at once.
+
+    Left alone when it is ignored (nohup) or handled, and outside of the main thread.
+    """
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGHUP, lambda number, frame: call())
 
 
 class DataLock:

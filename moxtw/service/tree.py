@@ -29,7 +29,7 @@ from moxtw.ratelimit import connection_rate_limiter, failed_auth_limiter, open_c
 from moxtw.service import privileges
 from moxtw.service.listeners import Endpoint, Parts, make_endpoints
 from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
-from moxtw.service.process import DataLock, allow_open_files, open_log
+from moxtw.service.process import DataLock, allow_open_files, on_hangup, open_log
 from moxtw.store import accounts
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
@@ -199,6 +199,7 @@ class Server(MultiService):
         self.store.open()
         self.store.startService()
         self.stub_resolver.startService()
+        on_hangup(lambda: self.reactor.callFromThread(self.hangup))
         self.config.start()
         self.config.on_change(lambda old, new: self._config_changed(old, new))
         # Not MultiService's: the children start in order, each when what it needs is there.
@@ -267,6 +268,16 @@ class Server(MultiService):
             logger.failure("starting", failure)
         self.exit_code = 1
         self.stop_process()
+
+    def hangup(self) -> None:
+        """SIGHUP: the terminal is gone, or somebody wants us to read domains.conf now."""
+        if sys.stdin is not None and sys.stdin.isatty():
+            self.stop_process()
+            return
+        logger.info("reading domains.conf, as told by SIGHUP; mox.conf needs a restart")
+        Deferred.fromCoroutine(self.config.refresh()).addErrback(
+            lambda failure: logger.failure("reading the configuration", failure)
+        )
 
     # -- Stopping ----------------------------------------------------------------------
 

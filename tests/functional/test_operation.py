@@ -6,15 +6,17 @@ import contextlib
 import os
 import signal
 import smtplib
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from tests.support.server import ROOT, ZONE, LiveCase, MailServer, poll
+from tests.support.server import ROOT, ZONE, LiveCase, MailServer, expect_ok, poll
 
 NOBODY = 65534
 SECONDS = 60
@@ -127,6 +129,47 @@ class DaemonTests(Case):
         poll(lambda: "m=stopped" in path.read_text(), SECONDS, "stopped")
         self.assertTrue(path.read_text().startswith("t="))
         poll(lambda: not (server.directory / "twistd.pid").exists(), SECONDS, "no pid file")
+
+
+class SignalTests(Case):
+    def test_hangup_reads_the_configuration(self) -> None:
+        server = self.server().start()
+        path = server.config_path.parent / "domains.conf"
+        path.write_text(path.read_text() + "Nonsense: x\n")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGHUP)
+        poll(lambda: b"unknown field 'Nonsense'" in server.log_bytes(), SECONDS, "an error")
+        self.assertIn(b"as told by SIGHUP", server.log_bytes())
+        with smtplib.SMTP("127.0.0.1", server.ports.smtp, timeout=SECONDS) as client:
+            self.assertEqual(client.noop()[0], 250)
+        server.stop()
+
+    def test_busy_connections_are_cut_in_time(self) -> None:
+        server = self.server(resolver=self.name_server(ZONE).address).start()
+        busy = [smtplib.SMTP("127.0.0.1", server.ports.smtp, "client.example", SECONDS)]
+        busy[0].ehlo()
+        busy[0].mail("me@client.example")
+        busy[0].rcpt("mjl@a.example")
+        busy[0].putcmd("data")
+        busy[0].getreply()
+        busy[0].send(b"Subject: never ends\r\n")
+        plain = [
+            socket.create_connection(("127.0.0.1", port), SECONDS)
+            for port in (server.ports.smtp, server.ports.submissions, server.ports.imaps,
+                         server.ports.http, server.ports.metrics)
+        ]  # fmt: skip
+        idle = server.imap()
+        expect_ok(idle.select("INBOX"))
+        idle.send(b"x IDLE\r\n")
+        self.assertIn(b"+", idle.readline())
+        begun = time.monotonic()
+        server.stop()
+        self.assertLess(time.monotonic() - begun, 6)
+        self.assertIn(b"m=stopped", server.log_bytes())
+        for each in plain:
+            each.close()
+        busy[0].close()
+        idle.shutdown()
 
 
 class FullDiskTests(Case):
