@@ -125,6 +125,8 @@ After=network-online.target nss-lookup.target
 # Starts as root, to open its ports, and becomes the User of mox.conf then.
 ExecStartPre=+/bin/mkdir -p {data}
 ExecStart={program}
+# Reads domains.conf, which otherwise is noticed within a second or two.
+ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={folder}
 UMask=0007
 Restart=always
