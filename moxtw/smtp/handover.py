@@ -64,7 +64,7 @@ async def deliver(
         if all(result.reason == "unknownuser" for result in failed):
             await conn.sleep(UNKNOWN_USERS_DELAY)
         raise combined(failed)
-    conn.reply(250, "2.6.0", "it is done")
+    conn.reply(250, "2.2.0", "it is done")
 
 
 def combined(failed: Sequence[RecipientResult]) -> SMTPError:

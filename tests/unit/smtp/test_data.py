@@ -74,7 +74,7 @@ class ContentTests(DataBase):
 
     def test_commands_behind_the_end_run(self) -> None:
         peer = self.data()
-        self.content(peer, HEADER + b".\r\nNOOP\r\n", "250 2.6.0 *", "250 2.0.0 *")
+        self.content(peer, HEADER + b".\r\nNOOP\r\n", "250 2.2.0 *", "250 2.0.0 *")
 
     def test_large_message_goes_through_a_file(self) -> None:
         peer = self.data()
@@ -207,7 +207,7 @@ class DeliveryReplyTests(DataBase):
 
     def test_one_of_two_unknown(self) -> None:
         peer = self.data("<nobody@example.org>", "<me@example.org>")
-        self.content(peer, HEADER + b".\r\n", "250 2.6.0 *")
+        self.content(peer, HEADER + b".\r\n", "250 2.2.0 *")
         self.assertEqual(len(self.world.mailbox("me")), 1)
         [(envelope, content, failed)] = self.world.bounced
         self.assertEqual([str(r.recipient.path) for r in failed], ["nobody@example.org"])
@@ -216,7 +216,7 @@ class DeliveryReplyTests(DataBase):
     def test_accepted_though_the_notification_cannot_be_queued(self) -> None:
         self.world.bounce_error = ZeroDivisionError()
         peer = self.data("<nobody@example.org>", "<me@example.org>")
-        self.content(peer, HEADER + b".\r\n", "250 2.6.0 *")
+        self.content(peer, HEADER + b".\r\n", "250 2.2.0 *")
 
     def test_over_quota(self) -> None:
         peer = self.data("<small@example.org>")
@@ -225,7 +225,7 @@ class DeliveryReplyTests(DataBase):
 
     def test_quota_of_one_of_two(self) -> None:
         peer = self.data("<small@example.org>", "<me@example.org>")
-        self.content(peer, HEADER + b"x" * 3000 + b"\r\n.\r\n", "250 2.6.0 *")
+        self.content(peer, HEADER + b"x" * 3000 + b"\r\n.\r\n", "250 2.2.0 *")
         self.assertEqual(len(self.world.mailbox("me")), 1)
         self.assertEqual(self.world.bounced[0][2][0].code, 452)
 

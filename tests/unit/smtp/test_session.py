@@ -52,7 +52,7 @@ class SessionTests(SynchronousTestCase):
         C+
         C+ ..body
         C: .
-        S: 250 2.6.0 *
+        S: 250 2.2.0 *
         C: QUIT
         S: 221 2.0.0 *
         S: <closed>
@@ -631,7 +631,7 @@ class SessionTests(SynchronousTestCase):
         peer.transcript(f"""
         S: <open>
         C: {MESSAGE}\\r\\n.
-        S: 250 2.6.0 *
+        S: 250 2.2.0 *
         S: 421 4.3.2 *
         S: <closed>
         """)
