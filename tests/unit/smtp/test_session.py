@@ -256,7 +256,7 @@ class SessionTests(SynchronousTestCase):
         peer.received()
         peer.send(b"From: <a@example.net>\r\n\r\nx\r\n.\r\nMAIL FROM:<b@example.net>\r\nQUIT\r\n")
         got = peer.received()
-        self.assertRegex(got, rb"\A250 2\.6\.0 .*\r\n250 2\.1\.0 .*\r\n221 2\.0\.0 .*\r\n\Z")
+        self.assertRegex(got, rb"\A250 2\.2\.0 .*\r\n250 2\.1\.0 .*\r\n221 2\.0\.0 .*\r\n\Z")
         self.assertEqual(len(self.world.mailbox("me")), 1)
         self.assertEqual(len(self.world.mailbox("you")), 1)
 
