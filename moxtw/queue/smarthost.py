@@ -118,20 +118,20 @@ class FixedDelivery:
                     Trouble.LOCAL, f"looking up {target.host}: {exc}", secode="4.3"
                 ) from exc
             target = replace(target, ips=tuple(answer.records))
+        # A session is kept for messages of a like size only, as its time is for those.
+        size = 1 + attempt.source.size // _MIB
         target = replace(
-            target,
-            timeouts=Timeouts(
-                dial=30, setup=60, transaction=60 + attempt.source.size / _MIB
-            ),
+            target, timeouts=Timeouts(dial=30, setup=60, transaction=60 + size)
         )
+        key = (self._target, size)
         attempt.tls_label = target.tls.value
         for _ in range(_MAX_SESSIONS):
             ids = list(attempt.left)
-            session = sessions.take(self._target)
+            session = sessions.take(key)
             kept = session is not None
             if session is None:
                 session = await connect(self._dialer, target)
-                sessions.use(self._target, session)
+                sessions.use(key, session)
             attempt.tls_seen = None
             results = await session.deliver(
                 attempt.transaction(ids, require_8bitmime=self._require_8bitmime)

@@ -259,6 +259,8 @@ _GATHER = Statement(
         queue.c.next_attempt <= bindparam("t"),
         queue.c.transport == bindparam("transport"),
         sa.func.coalesce(queue.c.require_tls, -1) == bindparam("require_tls"),
+        # A server without SMTPUTF8 can have the message for those who do not need it.
+        queue.c.smtputf8 == bindparam("smtputf8"),
     )
     .order_by(queue.c.id)
     .limit(bindparam("most"))
@@ -330,6 +332,7 @@ def gather(tx: Tx, message: Queued, most: int) -> list[Queued]:
         t=message.next_attempt,
         transport=message.transport,
         require_tls=-1 if message.require_tls is None else int(message.require_tls),
+        smtputf8=int(message.smtputf8),
         most=most,
     )
     return [queued_row(row) for row in rows]

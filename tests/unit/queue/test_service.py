@@ -175,6 +175,27 @@ class Delivery(Case):
         )
         self.assertEqual(len(self.retired()), 4)
 
+    def test_recipients_that_need_smtputf8_go_by_themselves(self) -> None:
+        """A server without it can still have the message for the others."""
+        content = now(self.store.contents.from_bytes(BODY))
+        rows = [
+            NewQueued(
+                sender_account="me",
+                sender_localpart="me",
+                sender_domain="example.org",
+                recipient_localpart=localpart,
+                recipient_domain="dst.example",
+                content=content,
+                smtputf8=not localpart.isascii(),
+            )
+            for localpart in ("a", "é", "b")
+        ]
+        job(self.store, queuedb.add, rows)
+        self.assertEqual(
+            [(t.recipients, t.smtputf8) for _, t in self.dialer.delivered],
+            [(("a@dst.example", "b@dst.example"), False), (("é@dst.example",), True)],
+        )
+
     def test_results_by_recipient(self) -> None:
         self.dialer.answers["mx1.example"] = [
             TAKEN,
@@ -706,6 +727,19 @@ Transports:
             self.assertEqual(target.login is not None, name == "smart")
             self.assertTrue(self.dialer.delivered[-1][1].require_8bitmime)
         self.assertEqual(len(self.retired()), 3)
+
+    def test_time_for_a_transaction_goes_by_the_size_of_its_message(self) -> None:
+        job(self.store, queuedb.hold_rule_add, "", "", "")
+        large = BODY + b"x" * (3 << 20) + b"\r\n"
+        ids = [
+            *self.add("x@dst.example", transport="smart"),
+            *self.add("x@dst.example", transport="smart"),
+            *self.add("x@dst.example", transport="smart", body=large),
+        ]
+        job(self.store, queuelists.set_hold, ids, False)
+        self.assertEqual(len(self.dialer.delivered), 3)
+        times = [target.timeouts.transaction for target in self.dialer.targets]
+        self.assertEqual([int(t or 0) for t in times], [61, 64])
 
     def test_requiretls_needs_verified_smarthost(self) -> None:
         self.add("x@dst.example", transport="plain", require_tls=True)
