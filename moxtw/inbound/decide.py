@@ -7,13 +7,14 @@ where the destination demands one. What the sender checks found is used where th
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from moxtw.authn import AuthResults
 from moxtw.config.dynamic import Account, Destination, Ruleset
 from moxtw.inbound.envelope import Envelope
 from moxtw.inbound.rates import DeliveryRates
-from moxtw.inbound.rulesets import Subject, first_match
+from moxtw.inbound.rulesets import Subject, find_match
 
 INBOX = "Inbox"
 
@@ -46,7 +47,10 @@ class Decision:
 
 @dataclass(slots=True)
 class Case:
-    """A message for one account: what the decision is about. `size` includes what is added."""
+    """A message for one account: what the decision is about.
+
+    size: includes what is added. pause: lets others have their turn.
+    """
 
     account_name: str
     account: Account
@@ -55,6 +59,7 @@ class Case:
     auth: AuthResults
     subject: Subject
     size: int
+    pause: Callable[[], Awaitable[object]]
 
 
 class Decider:
@@ -80,7 +85,7 @@ class Decider:
         auth = case.auth
         ruleset = None
         if destination.rulesets:
-            ruleset = first_match(destination.rulesets, case.subject)
+            ruleset = await find_match(destination.rulesets, case.subject, case.pause)
         if ruleset is not None:
             mailbox = ruleset.mailbox
             listed = ruleset.list_allow_dns_domain

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from moxtw import metrics
 from moxtw.authn import NOTHING, AuthResults, Evaluator
-from moxtw.config.dynamic import Account, Alias, Destination, Dynamic
+from moxtw.config.dynamic import Account, Alias, Destination
 from moxtw.config.lookup import ConfigView
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
@@ -38,6 +38,9 @@ from moxtw.store.tx import Tx
 log = Logger("smtpserver")
 
 Sleep = Callable[[float], Awaitable[None]]
+
+# Recipients that are decided on in a row; then others have their turn.
+_TURN: Final = 200
 
 _VALIDATIONS: Final = {
     "strict": Validation.STRICT,
@@ -131,7 +134,7 @@ class Deliverer:
                 message=content,
                 cid=envelope.cid,
             )
-        work = _Work(self._config.dynamic, self._config, self._decider, envelope, content, auth)
+        work = _Work(self._config, self._decider, envelope, content, auth, sleep)
         await work.decide_all()
         if work.plans:
             if work.first_time and envelope.first_time_delay:
@@ -180,19 +183,20 @@ class _Work:
 
     def __init__(
         self,
-        dynamic: Dynamic,
         config: ConfigView,
         decider: Decider,
         envelope: Envelope,
         content: Spooled,
         auth: AuthResults,
+        sleep: Sleep,
     ) -> None:
-        self.dynamic = dynamic
+        self.dynamic = config.dynamic
         self.static = config.static
         self.decider = decider
         self.envelope = envelope
         self.content = content
         self.auth = auth
+        self.sleep = sleep
         self.plans: list[_Plan] = []
         self.first_time = False
         self.refused: dict[int, tuple[int, str, str, str]] = {}
@@ -222,6 +226,8 @@ class _Work:
                 continue
             target = _Target(found.account, found.destination, recipient.path)
             await self._decide(index, recipient, [target])
+            if index % _TURN == _TURN - 1:
+                await self.sleep(0)
         explicit: set[str] | None = None
         for index, recipient in recipients:
             if recipient.alias is not None:
@@ -284,6 +290,7 @@ class _Work:
                 auth=self.auth,
                 subject=self.subject,
                 size=self.content.size,
+                pause=lambda: self.sleep(0),
             )
             decisions.append((target, account, await self.decider.decide(case)))
         if not decisions:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.config.dynamic import Ruleset
 from moxtw.config.testing import dynamic_from
-from moxtw.inbound.rulesets import Subject, first_match, matches
+from moxtw.inbound.rulesets import Subject, find_match, first_match, matches
 
 CONFIG = """\
 Domains:
@@ -98,3 +99,27 @@ class RulesetTests(SynchronousTestCase):
         )
         self.assertIs(first_match([no, yes, also], subject()), yes)
         self.assertIsNone(first_match([no], subject()))
+
+    def test_long_headers_leave_time_for_others(self) -> None:
+        head = b"Subject: " + b"urgent " * 2000 + b"\r\n"
+        rules = [headers(subject=f"urgent.*{word}") for word in ("foo", "bar", "nt$")]
+        long = Subject("", None, (), head * 15 + b"\r\n")
+        pauses: list[None] = []
+
+        async def pause() -> None:
+            pauses.append(None)
+
+        def find(subject: Subject) -> Ruleset | None:
+            return self.successResultOf(
+                Deferred.fromCoroutine(find_match(rules, subject, pause))
+            )
+
+        self.assertIs(find(long), rules[2])
+        self.assertGreater(len(pauses), 5)
+        self.assertIs(first_match(rules, long), rules[2])
+        # For the next recipient it is known.
+        pauses.clear()
+        self.assertIs(find(long), rules[2])
+        self.assertEqual(pauses, [])
+        self.assertIsNone(find(subject()))
+        self.assertEqual(pauses, [])
