@@ -123,6 +123,8 @@ class Store(Service):
         self._write_ready = threading.Lock()
         self._write_ready.acquire()
         self._wake_due = False
+        # Jobs in the last batch, set by the writer.
+        self._expected = 1
         # While Deferreds of a commit fire: what is to be called afterwards.
         self._telling: list[Callable[[], object]] | None = None
         self._read_jobs: deque[_Job] = deque()
@@ -250,7 +252,9 @@ class Store(Service):
             self._run_batch(self._writer_connection, [job])
             return deferred
         self._write_jobs.append(job)
-        if not self._wake_due:
+        if self._expected == 1:
+            self._wake_writer()
+        elif not self._wake_due:
             # Not before all that arrived at the same time had its turn: it makes jobs, too,
             # and the writer would only compete with it for the interpreter.
             self._wake_due = True
@@ -327,17 +331,16 @@ class Store(Service):
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), fn, *args)
 
     def _writer_loop(self, connection: Any) -> None:
-        expected = 1
         try:
             while True:
                 self._write_ready.acquire()
                 while self._write_jobs:
-                    if expected > 1:
-                        self._gather(expected)
+                    if self._expected > 1:
+                        self._gather(self._expected)
                     batch: list[_Job] = []
                     while self._write_jobs and len(batch) < _BATCH_JOBS:
                         batch.append(self._write_jobs.popleft())
-                    expected = len(batch)
+                    self._expected = len(batch)
                     self._run_batch(connection, batch)
                 if self._stopping:
                     return
