@@ -500,7 +500,8 @@ class MailServer:
             for uid in uids.split():
                 if uid not in known:
                     data = expect_ok(client.uid("FETCH", uid.decode(), "(BODY.PEEK[])"))
-                    known[uid] = data[0][1]
+                    # What other sessions change meanwhile comes between as plain bytes.
+                    known[uid] = next(item[1] for item in data if isinstance(item, tuple))
             found = [known[uid] for uid in uids.split() if text in known[uid]]
             return found if len(found) >= count else None
 
