@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("part", nargs="*", help="smtp, queue, imap, memory or all", default=[])
     parser.add_argument("-n", type=int, default=3, help="runs of each measure")
     parser.add_argument("--quick", action="store_true", help="smaller loads; writes nothing")
+    parser.add_argument("-m", type=int, default=0, help="messages in the mailbox of imap")
     options = parser.parse_args()
     parts = options.part or ["all"]
     if unknown := set(parts) - {*PARTS, "all"}:
@@ -31,10 +32,11 @@ def main() -> int:
     for name, run in PARTS.items():
         if name in parts or "all" in parts:
             report.show(f"-- {name}")
-            tables.append(run(max(1, options.n), options.quick))
+            more = {"count": options.m} if name == "imap" else {}
+            tables.append(run(max(1, options.n), options.quick, **more))
     for table in tables:
         report.show(table.plain())
-    if not options.quick:
+    if not options.quick and not options.m:
         report.write(tables)
     missed = [row for table in tables for row in table.rows if row.verdict == "MISSED"]
     return 1 if missed else 0

@@ -37,7 +37,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def moxtw(**options: Any) -> Iterator[MailServer]:
+def moxtw(*, start: bool = True, **options: Any) -> Iterator[MailServer]:
     """The server, with an account; its log goes with it."""
     directory = Path(tempfile.mkdtemp(prefix="moxtw-bench."))
     names = BackgroundNameServer(ZONE).start()
@@ -49,7 +49,7 @@ def moxtw(**options: Any) -> Iterator[MailServer]:
         **options,
     )
     try:
-        yield server.start()
+        yield server.start() if start else server
         errors = server.errors()
         if errors:
             raise RuntimeError("\n".join(errors[:5]))

@@ -27,14 +27,14 @@ meet. Compare within a table only: machines differ, and so do days.
 
 @dataclass(frozen=True)
 class Row:
-    """One measure. ours and theirs: medians, None where not measured. more: more is better.
+    """One measure. ours and theirs: medians, None where not offered. more: more is better.
 
     limit: what ours has to reach (or stay below). times: the same, as a multiple of theirs.
     """
 
     what: str
     unit: str
-    ours: float
+    ours: float | None
     theirs: float | None = None
     more: bool = True
     limit: float | None = None
@@ -50,6 +50,8 @@ class Row:
     @property
     def verdict(self) -> str:
         """Whether the goal is met."""
+        if self.ours is None:
+            return "not offered"
         if self.goal is None:
             return ""
         met = self.ours >= self.goal if self.more else self.ours < self.goal
@@ -73,14 +75,14 @@ class Table:
 
     def _cells(self, row: Row) -> list[str]:
         ratio = ""
-        if row.theirs:
+        if row.theirs and row.ours:
             ratio = f"{row.ours / row.theirs if row.more else row.theirs / row.ours:.2f}x"
         goal = ""
         if row.goal is not None:
             goal = f"{'≥' if row.more else '<'} {number(row.goal)}"
         return [
             row.what,
-            f"{number(row.ours)} {row.unit}",
+            "" if row.ours is None else f"{number(row.ours)} {row.unit}",
             "" if row.theirs is None else f"{number(row.theirs)} {row.unit}",
             ratio,
             goal,

@@ -6,6 +6,7 @@ not hold lines that begin with its tags.
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import time
@@ -158,6 +159,13 @@ class IMAPLoad:
             self._socket.setblocking(True)
             self._socket.settimeout(SECONDS)
         return time.perf_counter() - begun
+
+    def multiappend(self, mailbox: bytes, messages: Iterable[bytes], number: int = 200) -> None:
+        """APPEND messages, so many with each command (RFC 3502)."""
+        source = iter(messages)
+        while piece := list(itertools.islice(source, number)):
+            parts = b"".join(b" {%d+}\r\n%s" % (len(data), data) for data in piece)
+            self.command(b"APPEND %s%s" % (mailbox, parts))
 
 
 def messages(count: int, size: int = 4096, start: int = 0) -> Iterable[bytes]:

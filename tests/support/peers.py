@@ -45,6 +45,21 @@ def need(*programs: str, root: bool = False) -> None:
         raise unittest.SkipTest(f"{programs[0]} can be started by root only")
 
 
+def processes(pid: int) -> list[int]:
+    """A process and those below it."""
+    parents: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents[int(status.parent.name)] = int(text.partition("\nPPid:")[2].split()[0])
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found
+
+
 class ProgramError(AssertionError):
     """A program failed, or took too long."""
 
@@ -393,8 +408,13 @@ service imap-login {{
             raise ServerError(f"{exc}\n{self.log()}") from None
         return self
 
-    def stop(self) -> None:
-        """End it, and remove its files."""
+    @property
+    def pid(self) -> int:
+        """Process id of its master."""
+        return int((self.directory / "run" / "master.pid").read_text())
+
+    def stop(self, *, keep: bool = False) -> None:
+        """End it, and remove its files unless they are to be kept for another start."""
         if self._started:
             pid_file = self.directory / "run" / "master.pid"
             pid = int(pid_file.read_text()) if pid_file.exists() else 0
@@ -402,6 +422,8 @@ service imap-login {{
             if pid:
                 poll(lambda: not os.path.exists(f"/proc/{pid}"), 10, "end of Dovecot")
             self._started = False
+        if keep:
+            return
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log(self) -> str:

@@ -17,6 +17,7 @@ tells their log when a test fails.
 from __future__ import annotations
 
 import imaplib
+import itertools
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,8 +38,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from moxtw.net.certs import self_signed
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as account_ops
-from moxtw.store import credentials, verify
+from moxtw.store import credentials, mailboxes, messages, verify
 from moxtw.store.db import Store
+from moxtw.store.model import NewMessage
 from moxtw.store.tx import Tx
 from tests.support.nameserver import BackgroundNameServer, Zone
 from tests.support.store import now
@@ -304,6 +306,47 @@ class MailServer:
     def edit_store(self, job: Callable[[Tx], T]) -> T:
         """Run a job on the store, while the server does not run."""
         return self._with_store(lambda store: now(store.write(job)))
+
+    def fill(
+        self,
+        contents: Iterable[bytes],
+        mailbox: str = "Inbox",
+        account: str = "",
+        flags: Callable[[int], int] = lambda number: 0,
+        received: Callable[[int], int | None] = lambda number: None,
+    ) -> int:
+        """Put messages into a mailbox, while the server does not run; returns how many.
+
+        flags and received give those of each, by its number from 0.
+        """
+        if not self.data_dir.exists():
+            self._set_passwords()
+        name = account or next(iter(self.accounts))
+        numbered = enumerate(contents)
+
+        def put(store: Store) -> int:
+            count = 0
+            while piece := list(itertools.islice(numbered, 1000)):
+                made = [
+                    NewMessage(
+                        store.contents.from_bytes_now(data),
+                        flags=flags(number),
+                        received=received(number),
+                    )
+                    for number, data in piece
+                ]
+
+                def job(tx: Tx, made: list[NewMessage] = made) -> None:
+                    account_id = account_ops.ensure(tx, name).id
+                    box = mailboxes.ensure(tx, account_id, mailbox)
+                    for new in made:
+                        messages.add(tx, account_id, box.id, new)
+
+                now(store.write(job))
+                count += len(piece)
+            return count
+
+        return self._with_store(put)
 
     def _with_store(self, use: Callable[[Store], T]) -> T:
         if self.pid is not None:
