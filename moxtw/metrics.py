@@ -173,6 +173,22 @@ dns_lookup_duration_seconds = _histogram(
     "mox_dns_lookup_duration_seconds", "DNS lookups.", "pkg", "type", "result"
 )
 dkim_sign_total = _counter("mox_dkim_sign_total", "DKIM signatures made.", "key")
+dkim_verify_duration_seconds = _histogram(
+    "mox_dkim_verify_duration_seconds",
+    "Verifications of DKIM signatures.",
+    "algorithm",
+    "status",
+)
+dmarc_verify_duration_seconds = _histogram(
+    "mox_dmarc_verify_duration_seconds",
+    "Evaluations of DMARC policies, with their lookups.",
+    "status",
+    "reject",
+    "use",
+)
+iprev_lookup_total = _counter(
+    "mox_iprev_lookup_total", "Checks of names of clients' addresses.", "status"
+)
 
 # Web.
 httpserver_request_duration_seconds = _histogram(

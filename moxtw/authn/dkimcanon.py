@@ -10,7 +10,10 @@ from typing import Final
 from moxtw.mail.header import iter_fields
 
 _BLANKS: Final = re.compile(rb"[ \t]+")
-_PIECE: Final = 1 << 20
+# Blanks that one space is to replace; most text has none of these.
+_RUNS: Final = re.compile(rb"[ \t]{2,}|\t")
+_PIECE: Final = 1 << 16
+_B_TAG: Final = re.compile(rb"[ \t\r\n]*b[ \t\r\n]*=")
 
 
 def relaxed_field(raw: bytes) -> bytes:
@@ -20,16 +23,13 @@ def relaxed_field(raw: bytes) -> bytes:
     return b"%s:%s\r\n" % (name.strip(b" \t").lower(), _BLANKS.sub(b" ", value).strip(b" "))
 
 
-def simple_field(raw: bytes) -> bytes:
-    """A raw header field in simple form (3.4.1): as it is."""
-    return raw
-
-
 class SignedFields:
     """The fields of a header section, to be taken by name from the bottom up (5.4.2)."""
 
     def __init__(self, section: bytes) -> None:
         self._fields: dict[bytes, list[bytes]] = {}
+        # Relaxed forms, made once for all signatures.
+        self._relaxed: dict[tuple[bytes, int], bytes] = {}
         for field in iter_fields(section, 0, len(section)):
             if field.name:
                 raw = section[field.start : field.end]
@@ -39,25 +39,50 @@ class SignedFields:
         """How often a field occurs."""
         return len(self._fields.get(name.lower().encode(), ()))
 
-    def select(self, names: Iterable[str]) -> list[bytes]:
-        """The raw fields for a list of names; names that come too often select nothing."""
-        left = {name: len(fields) for name, fields in self._fields.items()}
+    def all(self, name: bytes) -> list[bytes]:
+        """The raw fields of a lower-case name, from the top."""
+        return self._fields.get(name, [])
+
+    def select(self, names: Iterable[str], *, relaxed: bool) -> list[bytes]:
+        """Canonical fields for a list of names; names that come too often select nothing."""
+        taken: dict[bytes, int] = {}
         found = []
         for name in names:
             key = name.lower().encode()
-            at = left.get(key, 0) - 1
-            if at >= 0:
-                left[key] = at
-                found.append(self._fields[key][at])
+            fields = self._fields.get(key)
+            if fields is None:
+                continue
+            at = taken.get(key, len(fields)) - 1
+            if at < 0:
+                continue
+            taken[key] = at
+            found.append(self._relaxed_form(key, at) if relaxed else fields[at])
         return found
 
+    def _relaxed_form(self, name: bytes, at: int) -> bytes:
+        form = self._relaxed.get((name, at))
+        if form is None:
+            form = self._relaxed[name, at] = relaxed_field(self._fields[name][at])
+        return form
 
-def header_data(
-    fields: Sequence[bytes], signature: bytes, *, relaxed: bool
-) -> bytes:
-    """What is signed: the fields, then the signature's own with empty ``b=`` (3.7)."""
-    form = relaxed_field if relaxed else simple_field
-    data = b"".join(form(raw) for raw in fields) + form(signature)
+
+def without_signature(raw: bytes) -> bytes:
+    """A raw signature field with an empty ``b=``: its value and the blanks around it go (3.5)."""
+    raw = raw.removesuffix(b"\n").removesuffix(b"\r")
+    name, colon, value = raw.partition(b":")
+    tags = []
+    for tag in value.split(b";"):
+        match = _B_TAG.match(tag)
+        tags.append(tag if match is None else match[0])
+    return name + colon + b";".join(tags) + b"\r\n"
+
+
+def header_data(forms: Sequence[bytes], signature: bytes, *, relaxed: bool) -> bytes:
+    """What is signed: canonical fields, then the signature's own with empty ``b=`` (3.7).
+
+    signature: that field, raw.
+    """
+    data = b"".join(forms) + (relaxed_field(signature) if relaxed else signature)
     return data.removesuffix(b"\r\n")
 
 
@@ -66,10 +91,13 @@ class BodyHash:
 
     Lines end in CRLF. A line end that is missing at the end of a body that is not empty counts
     as being there: on its way the message gets one.
+
+    length: of the canonical body, so many bytes are hashed, the rest is not (``l=``).
     """
 
-    def __init__(self, algorithm: str, *, relaxed: bool) -> None:
+    def __init__(self, algorithm: str, *, relaxed: bool, length: int | None = None) -> None:
         self._hash = hashlib.new(algorithm)
+        self._left = length
         self._relaxed = relaxed
         # What can be judged only with the bytes that follow.
         self._carry = b""
@@ -84,7 +112,9 @@ class BodyHash:
             return
         data = self._carry + piece
         if self._relaxed:
-            data = _BLANKS.sub(b" ", data).replace(b" \r\n", b"\r\n")
+            if b"  " in data or b"\t" in data:
+                data = _RUNS.sub(b" ", data)
+            data = data.replace(b" \r\n", b"\r\n")
             keep = 2 if data.endswith(b" \r") else 1 if data.endswith((b" ", b"\r")) else 0
         else:
             keep = 1 if data.endswith(b"\r") else 0
@@ -98,15 +128,26 @@ class BodyHash:
         text = data[: len(data) - 2 * ends]
         if text:
             self._flush()
-            self._hash.update(text)
+            self._put(text)
             self._open = True
         self._empty += ends
 
     def _flush(self) -> None:
         while self._empty:
             count = min(self._empty, _PIECE)
-            self._hash.update(b"\r\n" * count)
+            self._put(b"\r\n" * count)
             self._empty -= count
+
+    def _put(self, data: bytes) -> None:
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        self._hash.update(data)
+
+    @property
+    def missing(self) -> int:
+        """After the digest: how many bytes the body was shorter than its length."""
+        return self._left or 0
 
     def digest(self) -> bytes:
         """The hash of all that came."""
@@ -116,7 +157,7 @@ class BodyHash:
         if self._open or not self._relaxed:
             # One line end is left of all at the end; simple form has it even for an empty body
             # (3.4.3), relaxed form then has nothing (3.4.4).
-            self._hash.update(b"\r\n")
+            self._put(b"\r\n")
         return self._hash.digest()
 
 

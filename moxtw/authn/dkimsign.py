@@ -116,7 +116,7 @@ def _signature(
     if selector.expiration_seconds:
         tags.append(f"x={now + selector.expiration_seconds}")
     unsigned = _fold(tags, names, base64.b64encode(body_hash).decode("ascii"))
-    data = header_data(fields.select(names), unsigned, relaxed=relaxed)
+    data = header_data(fields.select(names, relaxed=relaxed), unsigned, relaxed=relaxed)
     if isinstance(key, RSAPrivateKey):
         algorithm = hashes.SHA1() if selector.effective_hash == "sha1" else hashes.SHA256()  # noqa: S303
         signature = key.sign(data, PKCS1v15(), algorithm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import TYPE_CHECKING
 
@@ -46,38 +45,19 @@ def txt(invocation: Invocation) -> None:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
+    from moxtw.authn.dkimkey import public_record
+
     try:
         key = serialization.load_pem_private_key(invocation.read_bytes(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise CommandError(f"standard input is no private key in PKCS#8 PEM: {exc}") from exc
-    record = record_for(key)
+    try:
+        record = public_record(key)
+    except TypeError as exc:
+        raise CommandError(str(exc)) from exc
     # Strings of a record hold at most 255 bytes (RFC 1035 3.3); they are joined (RFC 6376 3.6.2.2).
     strings = " ".join(f'"{record[at : at + 255]}"' for at in range(0, len(record), 255))
     invocation.print(f"<selector>._domainkey.<domain>. TXT {strings}")
-
-
-def record_for(key: object) -> str:
-    """The DNS record that publishes a private key's public part (RFC 6376 3.6.1, RFC 8463 4).
-
-    Raises CommandError for another kind of key.
-    """
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
-    if isinstance(key, Ed25519PrivateKey):
-        tags = "v=DKIM1;h=sha256;k=ed25519;p="
-        public = key.public_key().public_bytes(
-            serialization.Encoding.Raw, serialization.PublicFormat.Raw
-        )
-    elif isinstance(key, RSAPrivateKey):
-        tags = "v=DKIM1;h=sha256;p="
-        public = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    else:
-        raise CommandError("DKIM keys are RSA or ed25519 keys")
-    return tags + base64.b64encode(public).decode("ascii")
 
 
 def sign(invocation: Invocation) -> None:

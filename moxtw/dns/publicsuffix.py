@@ -9,7 +9,8 @@ from publicsuffixlist import PublicSuffixList
 
 @lru_cache(maxsize=1)
 def _list() -> PublicSuffixList:
-    return PublicSuffixList()
+    # The suffixes of registries; not those that hosters asked for.
+    return PublicSuffixList(only_icann=True)
 
 
 @lru_cache(maxsize=10_000)
@@ -20,3 +21,9 @@ def organizational_domain(domain: str) -> str:
     """
     found: str | None = _list().privatesuffix(domain)
     return found or domain
+
+
+@lru_cache(maxsize=10_000)
+def is_public_suffix(domain: str) -> bool:
+    """Whether a domain (Unicode or ASCII, lower case) is at or above a public suffix."""
+    return _list().privatesuffix(domain) is None

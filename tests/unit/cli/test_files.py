@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.admin import localserve
-from moxtw.cli import config, dkim, dns
+from moxtw.authn.dkimkey import public_record
+from moxtw.cli import config, dns
 from moxtw.cli.command import CommandError
 from moxtw.cli.invocation import Invocation
 from moxtw.cli.table import COMMANDS
@@ -156,13 +157,13 @@ class DKIMTests(SynchronousTestCase):
             strings = re.findall(r'"([^"]*)"', out)
             self.assertTrue(all(len(text) <= 255 for text in strings))
             self.assertTrue("".join(strings).startswith(start))
-            self.assertEqual("".join(strings), dkim.record_for(key))
+            self.assertEqual("".join(strings), public_record(key))
 
     def test_other_input(self) -> None:
         for data in (b"", b"bla", call("dkim", "genrsa").out.encode()[:400]):
             result = call("dkim", "txt", stdin=data)
             self.assertEqual((result.code, result.out), (1, ""))
-        self.assertRaises(CommandError, dkim.record_for, object())
+        self.assertRaises(TypeError, public_record, object())
 
     def test_sign(self) -> None:
         directory = Path(self.mktemp()).absolute()
