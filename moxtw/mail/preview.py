@@ -167,6 +167,11 @@ def _entity(match: re.Match[str]) -> str:
     return chr(code)
 
 
+def unescape(text: str) -> str:
+    """Text of HTML with its character references replaced."""
+    return _ENTITY.sub(_entity, text) if "&" in text else text
+
+
 def html_preview(text: str) -> str:
     """The preview of an HTML text: without tags, scripts, styles and comments."""
     out = _Preview()
@@ -178,8 +183,7 @@ def html_preview(text: str) -> str:
         match = _TAG.search(text, pos)
         stop = match.start() if match else end
         if stop > pos and not quoted:
-            node = text[pos:stop]
-            line.append(_ENTITY.sub(_entity, node) if "&" in node else node)
+            line.append(unescape(text[pos:stop]))
         if match is None:
             break
         pos = match.end()

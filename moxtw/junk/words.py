@@ -1,0 +1,144 @@
+"""Words of texts, as the filter counts them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+MAX_WORDS: Final = 8192
+"""Words of a message that count, the first ones: what one transaction can train quickly."""
+
+MAX_KEY: Final = 32768
+"""Bytes of a word, pair or triplet; longer ones do not count."""
+
+ONEGRAMS: Final = 1
+TWOGRAMS: Final = 2
+THREEGRAMS: Final = 4
+
+# Letters and digits of any script; an apostrophe between them is part of the word.
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_OUTSIDE: Final = re.compile(r"[^\w']")
+# What can make a word look random or like a number, to see quickly that most do not.
+_SUSPECT: Final = re.compile(r"[0-9]{3}|[b-df-hj-np-tv-z2-9]{6}")
+_RANDOM: Final = re.compile(r"[b-df-hj-np-tv-z2-9]{6}")
+_LONG_NUMBER: Final = re.compile(r"[0-9]{4}")
+_NUMBER: Final = re.compile(r"[0-9]{3}")
+_HEX: Final = re.compile(r"[0-9a-f]*")
+
+# Characters that are looked at without giving other threads a turn, and how far from there a
+# boundary between words is looked for: what has none there is too long to count.
+_SLICE: Final = 32768
+_SEARCH: Final = 2 * MAX_KEY
+
+
+def counts(word: str) -> bool:
+    """Whether a word counts: not if it is short, random or a number."""
+    if len(word) <= 2 and len(word.encode("utf-8", "replace")) <= 2:
+        return False
+    if _SUSPECT.search(word) is None:
+        # Digits of other scripts are none of the above.
+        return word.isascii() or not word.isdecimal()
+    if word.isascii() and _RANDOM.search(word):
+        return False
+    word = word.removeprefix("0x")
+    if _LONG_NUMBER.search(word) or word.isdecimal():
+        return False
+    return not (_NUMBER.search(word) and _HEX.fullmatch(word))
+
+
+def _fits(key: str) -> bool:
+    return len(key) <= MAX_KEY // 4 or len(key.encode("utf-8", "replace")) <= MAX_KEY
+
+
+def _slices(text: str) -> Iterator[list[str]]:
+    """All words of a (lower-case) text, in lists, which no word is divided between."""
+    pos, end = 0, len(text)
+    while pos < end:
+        stop = pos + _SLICE
+        if stop < end:
+            gap = _OUTSIDE.search(text, stop, stop + _SEARCH)
+            stop = min(stop + _SEARCH, end) if gap is None else gap.end()
+        yield _WORD.findall(text, pos, stop)
+        pos = stop
+
+
+class Words:
+    """The set of words of one message, in the order in which they came.
+
+    `ngrams` are bits: single words, pairs, triplets. Once there are `limit` words, no more are
+    taken.
+    """
+
+    __slots__ = ("_limit", "_ngrams", "found")
+
+    def __init__(self, ngrams: int, limit: int = MAX_WORDS) -> None:
+        self.found: dict[str, None] = {}
+        self._ngrams = ngrams
+        self._limit = limit
+
+    @property
+    def full(self) -> bool:
+        """Whether no more words are taken."""
+        return len(self.found) >= self._limit
+
+    def text(self, text: str) -> None:
+        """Take the words of a text."""
+        if self._ngrams == ONEGRAMS:
+            for words in _slices(text.lower()):
+                self._single(words)
+                if self.full:
+                    return
+        elif self._ngrams:
+            self._groups(text.lower())
+
+    def header(self, name: str, text: str) -> None:
+        """Take the words of a header field, marked with its name; short ones do not count."""
+        inner = Words(self._ngrams, self._limit)
+        inner.text(text)
+        for word in inner.found:
+            if len(word) > 3 or len(word.encode("utf-8", "replace")) > 3:
+                if self.full:
+                    return
+                self.found[f"{name}:{word}"] = None
+
+    def _single(self, words: list[str]) -> None:
+        found = self.found
+        room = self._limit - len(found)
+        for word in dict.fromkeys(words):
+            if word not in found and counts(word) and _fits(word):
+                found[word] = None
+                room -= 1
+                if room <= 0:
+                    return
+
+    def _groups(self, text: str) -> None:
+        """Single words, pairs and triplets; words that do not count do not interrupt them."""
+        found = self.found
+        single, pairs, triplets = (
+            self._ngrams & ONEGRAMS,
+            self._ngrams & TWOGRAMS,
+            self._ngrams & THREEGRAMS,
+        )
+        known: dict[str, bool] = {}
+        before = second = ""
+        for words in _slices(text):
+            for word in words:
+                ok = known.get(word)
+                if ok is None:
+                    ok = known[word] = counts(word)
+                if not ok:
+                    continue
+                keys = []
+                if triplets and second:
+                    keys.append(f"{second} {before} {word}")
+                if pairs and before:
+                    keys.append(f"{before} {word}")
+                if single:
+                    keys.append(word)
+                for key in keys:
+                    if key not in found and _fits(key):
+                        if len(found) >= self._limit:
+                            return
+                        found[key] = None
+                second, before = before, word
