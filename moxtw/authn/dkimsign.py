@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from moxtw import metrics
 from moxtw.authn.dkimcanon import BodyHash, SignedFields, header_data
+from moxtw.authn.dkimkey import MIN_RSA_BITS
 from moxtw.config.dynamic import ConfigDomain, Selector
 from moxtw.mail.header import MAX_HEADER_BYTES
 
@@ -88,8 +89,6 @@ def _signature(
     key = selector.private_key
     if isinstance(key, RSAPrivateKey):
         kind = "rsa"
-        if key.key_size < 1024:  # RFC 8301 3.2
-            raise SignError("RSA key is below 1024 bits")
     elif isinstance(key, Ed25519PrivateKey):
         kind = "ed25519"
     else:
@@ -115,24 +114,44 @@ def _signature(
     tags.append(f"t={now}")
     if selector.expiration_seconds:
         tags.append(f"x={now + selector.expiration_seconds}")
-    unsigned = _fold(tags, names, base64.b64encode(body_hash).decode("ascii"))
+    unsigned = fold_signature(
+        "DKIM-Signature", tags, names, base64.b64encode(body_hash).decode("ascii")
+    )
     data = header_data(fields.select(names, relaxed=relaxed), unsigned, relaxed=relaxed)
-    if isinstance(key, RSAPrivateKey):
-        algorithm = hashes.SHA1() if selector.effective_hash == "sha1" else hashes.SHA256()  # noqa: S303
-        signature = key.sign(data, PKCS1v15(), algorithm)
-    else:
-        # RFC 8463 3: of the hash, not of the data.
-        signature = key.sign(hashlib.sha256(data).digest())
+    signature = sign_data(key, data, selector.effective_hash)
     metrics.dkim_sign_total.labels(kind).inc()
+    return fold_value(unsigned, signature)
+
+
+def sign_data(
+    key: RSAPrivateKey | Ed25519PrivateKey, data: bytes, hash_name: str = "sha256"
+) -> bytes:
+    """Sign canonical data (RFC 6376 3.3). Raises SignError."""
+    if isinstance(key, RSAPrivateKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise SignError(f"RSA key is below {MIN_RSA_BITS} bits")
+        algorithm = hashes.SHA1() if hash_name == "sha1" else hashes.SHA256()  # noqa: S303
+        return key.sign(data, PKCS1v15(), algorithm)
+    # RFC 8463 3: of the hash, not of the data.
+    return key.sign(hashlib.sha256(data).digest())
+
+
+def fold_value(unsigned: bytes, signature: bytes) -> bytes:
+    """A field that ends in an empty ``b=``, with the signature there."""
     text = base64.b64encode(signature)
     lines = [text[at : at + _WIDTH - 8] for at in range(0, len(text), _WIDTH - 8)]
     return unsigned.removesuffix(b"\r\n") + b"\r\n\t ".join(lines) + b"\r\n"
 
 
-def _fold(tags: Sequence[str], names: Sequence[str], body_hash: str) -> bytes:
-    """The field with an empty ``b=``, folded where folding is allowed (3.2)."""
+def fold_signature(
+    field: str, tags: Sequence[str], names: Sequence[str] | None, body_hash: str | None
+) -> bytes:
+    """A signature's field with an empty ``b=``, folded where folding is allowed (3.2).
+
+    names: for ``h=``; body_hash: in base64; seals have neither.
+    """
     lines = []
-    line = "DKIM-Signature:"
+    line = field + ":"
     for tag in tags:
         if len(line) + len(tag) + 2 > _WIDTH and line.strip():
             lines.append(line)
@@ -140,14 +159,18 @@ def _fold(tags: Sequence[str], names: Sequence[str], body_hash: str) -> bytes:
         else:
             line += " " + tag + ";"
     lines.append(line)
-    line = "\th="
-    for number, name in enumerate(names):
-        word = name + (";" if number == len(names) - 1 else ":")
-        if len(line) + len(word) > _WIDTH:
-            lines.append(line)
-            line = "\t "
-        line += word
-    lines += [line, f"\tbh={body_hash};", "\tb="]
+    if names is not None:
+        line = "\th="
+        for number, name in enumerate(names):
+            word = name + (";" if number == len(names) - 1 else ":")
+            if len(line) + len(word) > _WIDTH:
+                lines.append(line)
+                line = "\t "
+            line += word
+        lines.append(line)
+    if body_hash is not None:
+        lines.append(f"\tbh={body_hash};")
+    lines.append("\tb=")
     return "\r\n".join(lines).encode("ascii") + b"\r\n"
 
 

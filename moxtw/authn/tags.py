@@ -64,7 +64,7 @@ def without_blanks(value: str) -> str:
 
 
 def base64_value(value: str, name: str) -> bytes:
-    """What base64 text stands for , padded to groups of four. Raises TagError."""
+    """What base64 text stands for, padded to groups of four. Raises TagError."""
     compact = without_blanks(value)
     if not _BASE64.fullmatch(compact):
         raise TagError(f"tag {name} is not base64")

@@ -192,14 +192,19 @@ _MAX_REASON: Final = 500
 
 
 def authentication_results(
-    hostname: str, methods: Sequence[AuthMethod], *, note: str = ""
+    hostname: str, methods: Sequence[AuthMethod], *, note: str = "", instance: int = 0
 ) -> bytes:
     """The Authentication-Results field (RFC 8601), each method on a line of its own.
 
     hostname: the authserv-id, our name.
     note: a comment before it.
+    instance: makes it the field ARC-Authentication-Results of that number (RFC 8617 4.1.1).
     """
-    writer = HeaderWriter("Authentication-Results")
+    if instance:
+        writer = HeaderWriter("ARC-Authentication-Results")
+        writer.add(f"i={instance};")
+    else:
+        writer = HeaderWriter("Authentication-Results")
     if note:
         writer.add(comment(note))
     writer.add(f"{token_or_quoted(hostname)};")
