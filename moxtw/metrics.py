@@ -172,6 +172,12 @@ imap_command_duration_seconds = _histogram(
 dns_lookup_duration_seconds = _histogram(
     "mox_dns_lookup_duration_seconds", "DNS lookups.", "pkg", "type", "result"
 )
+spf_verify_duration_seconds = _histogram(
+    "mox_spf_verify_duration_seconds", "SPF checks, lookups included.", "status"
+)
+dnsbl_lookup_duration_seconds = _histogram(
+    "mox_dnsbl_lookup_duration_seconds", "Lookups in DNS block lists.", "zone", "status"
+)
 dkim_sign_total = _counter("mox_dkim_sign_total", "DKIM signatures made.", "key")
 dkim_verify_duration_seconds = _histogram(
     "mox_dkim_verify_duration_seconds",

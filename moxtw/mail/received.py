@@ -119,7 +119,7 @@ def reason_header(reason: str, details: Sequence[str] = ()) -> bytes:
 class ReceivedSPF:
     """The result of an SPF check, RFC 7208 9.1.
 
-    identity: `mailfrom` or `helo`, the one that was checked.
+    identity: `mailfrom` or `helo`, the one that was checked; empty for neither.
     """
 
     result: str
@@ -149,7 +149,9 @@ def received_spf(spf: ReceivedSPF, utf8: bool = True) -> bytes:
         pairs.append(("problem", spf.problem[: WIDTH - len("\tproblem=\"\";")]))
     if spf.mechanism:
         pairs.append(("mechanism", spf.mechanism))
-    pairs += [("receiver", spf.receiver), ("identity", spf.identity)]
+    pairs.append(("receiver", spf.receiver))
+    if spf.identity:
+        pairs.append(("identity", spf.identity))
     for key, value in pairs[:-1]:
         writer.add(f"{key}={dot_atom_or_quoted(value)};")
     key, value = pairs[-1]
