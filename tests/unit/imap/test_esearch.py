@@ -20,7 +20,8 @@ def parsed(text: bytes) -> Return | None:
 class ReturnTests(SynchronousTestCase):
     def test_options(self) -> None:
         wanted = parsed(b"RETURN (min Partial -1:-100 SAVE) ALL")
-        self.assertEqual(wanted, Return(frozenset([b"MIN", b"PARTIAL", b"SAVE"]), Partial(-1, -100)))
+        options = frozenset([b"MIN", b"PARTIAL", b"SAVE"])
+        self.assertEqual(wanted, Return(options, Partial(-1, -100)))
         self.assertEqual(parsed(b"RETURN () ALL"), esearch.ALL)
         self.assertIsNone(parsed(b"RETURNED"))
         update = parsed(b"RETURN (UPDATE CONTEXT) ALL")
