@@ -46,6 +46,7 @@ STATIC: Final[tuple[str, ...]] = (
     "MULTIAPPEND",  # RFC 3502
     "PREVIEW",  # RFC 8970
     "CHILDREN",  # RFC 3348
+    "OBJECTID",  # RFC 8474
 )
 
 # What ENABLE knows (RFC 5161 3.1), with what each brings with it.

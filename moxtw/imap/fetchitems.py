@@ -111,6 +111,9 @@ COLUMNS: Final[dict[bytes, Column]] = {
         Column(b"MODSEQ", Want.MODSEQ, b"MODSEQ (%d)", _plain("modseq")),
         Column(b"SAVEDATE", Want.SAVEDATE, b"SAVEDATE %b", _saved),
         Column(b"PREVIEW", Want.PREVIEW, b"PREVIEW %b", _preview),
+        # RFC 8474 5.3.
+        Column(b"EMAILID", Want.EMAIL, b"EMAILID (M%d)", _plain("email_id")),
+        Column(b"THREADID", Want.THREAD, b"THREADID (T%d)", _plain("thread_id")),
     )
 }
 
@@ -118,7 +121,7 @@ COLUMNS: Final[dict[bytes, Column]] = {
 ROW: Final = {
     "uid": 0, "id": 1, "flags": 2, "keywords": 3, "size": 4, "received": 5, "save_date": 6,
     "modseq": 7, "envelope": 8, "body": 9, "bodystructure": 10, "preview": 11, "tree": 12,
-    "prefix": 13, "content_id": 14,
+    "prefix": 13, "content_id": 14, "thread_id": 15, "email_id": 16,
 }  # fmt: skip
 FLAG_ROW: Final = {"uid": 0, "flags": 1, "keywords": 2, "modseq": 3}
 

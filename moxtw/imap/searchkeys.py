@@ -1,4 +1,4 @@
-"""Search keys (RFC 9051 6.4.4, RFC 5032, RFC 7162 3.1.5, RFC 8514) as criteria of the store."""
+"""Search keys (RFC 9051 6.4.4 and extensions) as criteria of the store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from moxtw.imap import seqset, wire
+from moxtw.imap import objectid, seqset, wire
 from moxtw.imap.errors import Bad
 from moxtw.imap.parser import Parser
 from moxtw.imap.session import MessageSet, View
@@ -143,6 +143,10 @@ class Keys:
             criterion = search.Size(below=p.number64())
         elif word == b"MODSEQ":
             criterion = self._modseq()
+        elif word == b"EMAILID":
+            criterion = search.Email(objectid.parse(p, objectid.EMAIL))
+        elif word == b"THREADID":
+            criterion = search.Thread(objectid.parse(p, objectid.THREAD))
         else:
             raise Bad("unknown search key")
         return lambda now: criterion

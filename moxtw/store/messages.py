@@ -401,6 +401,10 @@ _ROW_COLUMNS: Final[tuple[tuple[Want | None, Any], ...]] = (
     (Want.PREFIX, message_meta.c.prefix),
     (Want.CONTENT, messages.c.content_id),
     (Want.THREAD, messages.c.thread_id),
+    (
+        Want.EMAIL,
+        sa.case((message_meta.c.email_id == 0, messages.c.id), else_=message_meta.c.email_id),
+    ),
 )
 _rows_statements: dict[tuple[int, bool], Statement] = {}
 
@@ -415,7 +419,7 @@ def _rows_statement(want: int, expunged: bool) -> Statement:
         source: Any = messages
         if want & (Want.ENVELOPE | Want.BODY | Want.BODYSTRUCTURE | Want.PREVIEW | Want.TREE):
             source = source.join(contents, contents.c.id == messages.c.content_id)
-        if want & Want.PREFIX:
+        if want & (Want.PREFIX | Want.EMAIL):
             source = source.join(message_meta, message_meta.c.id == messages.c.id)
         condition = messages.c.content_id.is_not(None) if expunged else LIVE
         known = _rows_statements[want, expunged] = Statement(

@@ -51,6 +51,7 @@ class Want(IntFlag):
     PREFIX = 1024
     CONTENT = 2048
     THREAD = 4096
+    EMAIL = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,8 @@ class Row(NamedTuple):
     prefix: bytes | None
     content_id: int | None
     thread_id: int | None
+    # The message's own id unless it is a copy.
+    email_id: int | None
 
 
 class Changes(NamedTuple):

@@ -244,6 +244,9 @@ message_meta: Final = Table(
     _bool("received_requiretls"),
     # Junk filter: null not trained, 1 as junk, 0 as not junk.
     Column("trained_junk", SmallInteger),
+    # Id of the message that this one was copied from at first; 0: it is no copy. The same for
+    # all copies of a message, and for what a move leaves behind.
+    _int("email_id"),
     Index("message_meta_message_id", "account_id", "message_id"),
     Index(
         "message_meta_subject",
@@ -260,6 +263,12 @@ message_meta: Final = Table(
         "received",
         sqlite_where=text("remote_ip_masked3 <> ''"),
         postgresql_where=text("remote_ip_masked3 <> ''"),
+    ),
+    Index(
+        "message_meta_email_id",
+        "email_id",
+        sqlite_where=text("email_id <> 0"),
+        postgresql_where=text("email_id <> 0"),
     ),
 )
 

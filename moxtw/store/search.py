@@ -19,11 +19,13 @@ from moxtw.mail.header import parse_headers
 from moxtw.mail.words import decode_words
 from moxtw.store import content
 from moxtw.store.schema import content_text, contents, message_meta, messages
-from moxtw.store.tx import Statement, Tx
+from moxtw.store.tx import Statement, Tx, ranges
 
 # Up to this many candidates are looked up one by one; more are found by one scan.
 _ONE_BY_ONE: Final = 100
 _ID_STEP: Final = 500
+# Ranges of UIDs that one query has as conditions.
+_MAX_RANGES: Final = 200
 
 
 class Criterion:
@@ -99,6 +101,20 @@ class ModSeq(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class Email(Criterion):
+    """The message of that id, or a copy of it."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thread(Criterion):
+    """In the thread of that id."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Header(Criterion):
     """A header field of that name (lower-case) contains the text; '' asks for the field."""
 
@@ -164,7 +180,7 @@ def _sql(item: Criterion) -> Any | None:
         case Uids(ranges):
             if not ranges:
                 return sa.false()
-            if len(ranges) > 200:
+            if len(ranges) > _MAX_RANGES:
                 return None
             return sa.or_(*[messages.c.uid.between(first, last) for first, last in ranges])
         case Flags(mask, value):
@@ -207,13 +223,77 @@ def search(
     tx: Tx, mailbox_id: int, criterion: Criterion, uid_below: int = 1 << 32
 ) -> list[int]:
     """UIDs of live messages below `uid_below` that fit, ascending."""
-    return sorted(_find(tx, mailbox_id, criterion, None, uid_below))
+    return sorted(_find(tx, mailbox_id, _located(tx, mailbox_id, criterion), None, uid_below))
+
+
+# As an expression, so that the database does not take the index that leads to all messages of
+# the mailbox.
+_IN_MAILBOX = (messages.c.mailbox_id + 0 == bindparam("mailbox"), messages.c.expunged == 0)
+_EMAIL_UIDS = Statement(
+    sa.union_all(
+        sa.select(messages.c.uid).where(messages.c.id == bindparam("i"), *_IN_MAILBOX),
+        sa.select(messages.c.uid)
+        .select_from(message_meta.join(messages, messages.c.id == message_meta.c.id))
+        .where(
+            message_meta.c.email_id == bindparam("i"),
+            message_meta.c.email_id != 0,
+            *_IN_MAILBOX,
+        ),
+    )
+)
+_THREAD_UIDS = Statement(
+    sa.select(messages.c.uid).where(messages.c.thread_id == bindparam("i"), *_IN_MAILBOX)
+)
+
+
+def _located(tx: Tx, mailbox_id: int, item: Criterion) -> Criterion:
+    """The same criterion with UIDs in place of ids, which indexes of their own lead to."""
+    match item:
+        case Email(message_id):
+            found = tx.all(_EMAIL_UIDS, i=message_id, mailbox=mailbox_id)
+        case Thread(thread_id):
+            found = tx.all(_THREAD_UIDS, i=thread_id, mailbox=mailbox_id)
+        case And(items):
+            return And(tuple(_located(tx, mailbox_id, each) for each in items))
+        case Or(items):
+            left = tuple(_located(tx, mailbox_id, each) for each in items)
+            uids = [pair for each in left if isinstance(each, Uids) for pair in each.ranges]
+            others = tuple(each for each in left if not isinstance(each, Uids))
+            if not uids or len(others) + 1 == len(left):
+                return Or(left)
+            joined = Uids(_joined(uids))
+            return Or((joined, *others)) if others else joined
+        case Not(inner):
+            return Not(_located(tx, mailbox_id, inner))
+        case _:
+            return item
+    return Uids(ranges(sorted(row[0] for row in found)))
+
+
+def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, without overlaps."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(pairs):
+        if result and first <= result[-1][1]:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
 
 
 def _find(
     tx: Tx, mailbox_id: int, item: Criterion, among: set[int] | None, uid_below: int
 ) -> set[int]:
     """The UIDs that fit, among given ones or (None) in the whole mailbox."""
+    if among is None and isinstance(item, Uids) and len(item.ranges) <= _MAX_RANGES:
+        # Range by range, so that the index leads to each.
+        return {
+            row[0]
+            for first, last in item.ranges
+            for row in tx.all(
+                _UIDS, mailbox=mailbox_id, first=first, last=min(last, uid_below - 1)
+            )
+        }
     condition = _sql(item)
     if condition is not None:
         found = _query(tx, mailbox_id, condition, uid_below)
@@ -288,6 +368,7 @@ _RANGE = (
     messages.c.uid <= bindparam("last"),
     messages.c.expunged == 0,
 )
+_UIDS = Statement(sa.select(messages.c.uid).where(*_RANGE))
 _SCAN_BODY = Statement(
     sa.select(messages.c.uid, content_text.c.body, messages.c.content_id)
     .select_from(messages.join(content_text, content_text.c.content_id == messages.c.content_id))

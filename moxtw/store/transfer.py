@@ -107,15 +107,16 @@ _ORIGIN = sa.case(
     ),
     else_=message_meta.c.mailbox_orig_id,
 )
+# A copy is the same message to clients (RFC 8474 5.1, EMAILID).
+_EMAIL_ID = sa.case(
+    (message_meta.c.email_id == 0, message_meta.c.id), else_=message_meta.c.email_id
+)
+_COMPUTED: Final[dict[str, Any]] = {"mailbox_orig_id": _ORIGIN, "email_id": _EMAIL_ID}
 _COPY_META = Statement(
     message_meta.insert().from_select(
         ["id", *_META_COPIED],
         sa.select(
-            _ID,
-            *[
-                _ORIGIN if name == "mailbox_orig_id" else message_meta.c[name]
-                for name in _META_COPIED
-            ],
+            _ID, *[_COMPUTED.get(name, message_meta.c[name]) for name in _META_COPIED]
         )
         .select_from(messages.join(message_meta, message_meta.c.id == messages.c.id))
         .where(*_IN_RANGE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moxtw.imap import notices, wire
+from moxtw.imap import notices, objectid, wire
 from moxtw.imap.errors import No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
@@ -105,7 +105,7 @@ async def run_create(conn: IMAPServer, tag: bytes, args: Create) -> bytes:
                 session, mailbox.name, mailbox.special_use, old, attributes=(rb"\Subscribed",)
             )
         )
-    return b"CREATE done"
+    return b"[%b] CREATE done" % objectid.mailbox(made[-1].id)
 
 
 async def run_delete(conn: IMAPServer, tag: bytes, name: str) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from moxtw.imap import notices, seqset, wire
+from moxtw.imap import notices, objectid, seqset, wire
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.commands.flags import batches
 from moxtw.imap.commands.mailbox import parse_name, valid_name
@@ -196,6 +196,7 @@ def _describe(
         conn.sendUntaggedResponse(b"OK [UNSEEN %d] first unseen" % number)
     conn.sendUntaggedResponse(b"OK [UIDVALIDITY %d] uids valid" % view.uidvalidity)
     conn.sendUntaggedResponse(b"OK [UIDNEXT %d] next uid" % view.uidnext)
+    conn.sendUntaggedResponse(b"OK [%b] mailbox id" % objectid.mailbox(mailbox.id))
     conn.sendUntaggedResponse(b'LIST () "/" %b' % wire.mailbox(mailbox.name, session.utf8))
     if session.condstore:
         conn.sendUntaggedResponse(b"OK [HIGHESTMODSEQ %d] modseq" % mailbox.modseq)

@@ -31,6 +31,8 @@ _ITEMS: Final[dict[bytes, Callable[[Mailbox], bytes]]] = {
     # RFC 7889 3.1: NIL, no limit for this mailbox.
     b"APPENDLIMIT": lambda mailbox: b"NIL",
     b"HIGHESTMODSEQ": lambda mailbox: b"%d" % mailbox.modseq,
+    # RFC 8474 4.3.
+    b"MAILBOXID": lambda mailbox: b"(F%d)" % mailbox.id,
 }
 
 

@@ -17,12 +17,12 @@ class MailboxTests(IMAPTestCase):
             C: a CREATE a/b
             S: * LIST (\Subscribed) "/" a
             S: * LIST (\Subscribed) "/" a/b
-            S: a OK CREATE done
+            S: a OK [MAILBOXID (F…)] CREATE done
             C: b CREATE a/b
             S: b NO [ALREADYEXISTS] …
             C: c CREATE a/c/
             S: * LIST (\Subscribed) "/" a/c
-            S: c OK CREATE done
+            S: c OK [MAILBOXID (F…)] CREATE done
             C: d LSUB "" "a*"
             S: * LSUB () "/" a
             S: * LSUB () "/" a/b
@@ -37,13 +37,13 @@ class MailboxTests(IMAPTestCase):
             r"""
             C: a CREATE iNbOx/x
             S: * LIST (\Subscribed) "/" Inbox/x
-            S: a OK CREATE done
+            S: a OK [MAILBOXID (F…)] CREATE done
             C: b ENABLE imap4rev2
             S: * ENABLED IMAP4rev2
             S: b OK ENABLE done
             C: c CREATE INBOX/y
             S: * LIST (\Subscribed) "/" Inbox/y ("OLDNAME" (INBOX/y))
-            S: c OK CREATE done
+            S: c OK [MAILBOXID (F…)] CREATE done
             """,
         )
 
@@ -82,7 +82,7 @@ class MailboxTests(IMAPTestCase):
             r"""
             C: a CREATE New (USE (\Sent \Trash))
             S: * LIST (\Subscribed \Sent \Trash) "/" New
-            S: a OK CREATE done
+            S: a OK [MAILBOXID (F…)] CREATE done
             C: b CREATE New2 (USE (\Everything))
             S: b NO [USEATTR] unknown special use
             C: c LIST (SPECIAL-USE) "" *
