@@ -1,7 +1,8 @@
-"""The notification when a message was accepted for some recipients and refused for others.
+"""The notification about a message that was accepted, for a sender elsewhere.
 
-The client got one reply for the whole message, and that said yes; so the sender is told about
-the others by mail (RFC 5321 6.1, RFC 3464).
+When it was refused for some recipients, the client still got one reply for the whole message,
+and that said yes; so the sender is told about the others by mail (RFC 5321 6.1, RFC 3464).
+Who asked for it is told of what was delivered, too (RFC 3461 5.2.1).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from moxtw.log import Logger
 from moxtw.mail.address import IPDomain, Path
 from moxtw.mail.compose import is_message_id, message_id
 from moxtw.mail.domain import Domain
-from moxtw.mail.dsn import DSN, FAILED, DSNRecipient, compose_dsn
+from moxtw.mail.dsn import DELIVERED, DSN, FAILED, DSNRecipient, compose_dsn
 from moxtw.mail.header import parse_headers
 from moxtw.store import queuedb
 from moxtw.store.content import Spooled
@@ -30,6 +31,9 @@ log = Logger("smtpserver")
 MAX_ORIGINAL: Final = 64 * 1024
 """Bytes of the original header that a notification quotes."""
 
+MAX_FULL: Final = 1 << 20
+"""Bytes of a message that is returned whole, if the sender wants that (RFC 3461 4.3)."""
+
 
 class Bouncer:
     """Queues notifications for senders elsewhere; they belong to the postmaster."""
@@ -39,21 +43,31 @@ class Bouncer:
         self._config = config
 
     async def __call__(
-        self, envelope: Envelope, content: Spooled, failed: Sequence[RecipientResult]
+        self, envelope: Envelope, content: Spooled, told: Sequence[RecipientResult]
     ) -> None:
-        """Queue one notification about all `failed` recipients, for the sender."""
+        """Queue one notification for the sender, about all recipients in `told`."""
         config = self._config
         hostname = config.static.dns_hostname
-        domain = failed[0].recipient.path.ipdomain.domain or hostname
+        failed = [result for result in told if result.code]
+        domain = (failed or told)[0].recipient.path.ipdomain.domain or hostname
         now = self._store.now()
         new_id = message_id(hostname)
+        full = (
+            bool(failed)
+            and failed[0].recipient.dsn.ret == "FULL"
+            and content.size <= MAX_FULL
+        )
+        if full:
+            original = await self._store.run(content.read, 0, content.size)
+        else:
+            original = _header(envelope.head)
 
         def compose(utf8: bool) -> bytes:
             return compose_dsn(
-                self._notification(envelope, failed),
+                self._notification(envelope, told, original, full),
                 mail_from=Path("postmaster", IPDomain(domain=domain)),
                 to=envelope.mail_from,
-                subject="mail delivery failure",
+                subject="mail delivery failure" if failed else "mail was delivered",
                 message_id=new_id,
                 when=now,
                 utf8=utf8,
@@ -86,39 +100,43 @@ class Bouncer:
         )
         await self._store.write(lambda tx: queuedb.add(tx, [row]))
         log.info(
-            "queued notification of failed delivery",
+            "queued notification about delivery",
             cid=envelope.cid,
             to=mail_from.log_name,
-            recipients=len(failed),
+            recipients=len(told),
+            failed=len(failed),
         )
 
-    def _notification(self, envelope: Envelope, failed: Sequence[RecipientResult]) -> DSN:
-        original = parse_headers(envelope.head).section.removesuffix(b"\r\n")
-        if len(original) > MAX_ORIGINAL:
-            original = original[: original.rfind(b"\r\n", 0, MAX_ORIGINAL) + 2]
-        lines = [
-            "Your message has been delivered, but not to the recipients below.",
-            "",
-            *(f"\t{result.recipient.path.form()}: {_reply(result)}" for result in failed),
-        ]
+    def _notification(
+        self,
+        envelope: Envelope,
+        told: Sequence[RecipientResult],
+        original: bytes,
+        full: bool,
+    ) -> DSN:
         return DSN(
             reporting_mta=self._config.static.dns_hostname.ascii,
             received_from_mta=envelope.hello.form(False),
             arrival_date=envelope.received,
+            envelope_id=told[0].recipient.dsn.envelope_id,
             recipients=tuple(
                 DSNRecipient(
                     final_recipient=result.recipient.path,
-                    action=FAILED,
+                    original_recipient=result.recipient.dsn.original,
+                    action=FAILED if result.code else DELIVERED,
                     # Nobody tries again, whatever the class of the error was.
-                    status=f"5.{result.secode.partition('.')[2] or '0.0'}",
-                    diagnostic=_reply(result),
+                    status=f"5.{result.secode.partition('.')[2] or '0.0'}"
+                    if result.code
+                    else "2.0.0",
+                    diagnostic=_reply(result) if result.code else "",
                     last_attempt=envelope.received,
                 )
-                for result in failed
+                for result in told
             ),
-            text="\r\n".join(lines) + "\r\n",
+            text=_text(told),
             original=original,
             original_utf8=envelope.smtputf8,
+            full=full,
         )
 
     async def _signatures(self, domain: Domain, data: bytes, now: int) -> bytes:
@@ -154,6 +172,29 @@ class Bouncer:
             ascii_name = ascii_name.partition(".")[2]
             unicode_name = unicode_name.partition(".")[2]
         return None
+
+
+def _header(head: bytes) -> bytes:
+    """The header section to quote, without its empty line."""
+    section = parse_headers(head).section.removesuffix(b"\r\n")
+    if len(section) > MAX_ORIGINAL:
+        section = section[: section.rfind(b"\r\n", 0, MAX_ORIGINAL) + 2]
+    return section
+
+
+def _text(told: Sequence[RecipientResult]) -> str:
+    """What people read."""
+    failed = [result for result in told if result.code]
+    delivered = [result for result in told if not result.code]
+    lines = []
+    if failed:
+        lines += ["Your message has been delivered, but not to the recipients below.", ""]
+        lines += [f"\t{result.recipient.path.form()}: {_reply(result)}" for result in failed]
+    if delivered:
+        lines += [""] * bool(lines)
+        lines += ["Your message has been delivered to:", ""]
+        lines += [f"\t{result.recipient.path.form()}" for result in delivered]
+    return "\r\n".join(lines) + "\r\n"
 
 
 def _references(canonical_id: str) -> list[str]:

@@ -62,10 +62,10 @@ _ACCOUNT: Final = (451, "4.3.0", "account not available, try again later", "acco
 
 
 class Bounce(Protocol):
-    """Tells the sender about recipients that failed while others did not."""
+    """Tells the sender about recipients that failed while others did not, and others."""
 
     def __call__(
-        self, envelope: Envelope, content: Spooled, failed: Sequence[RecipientResult]
+        self, envelope: Envelope, content: Spooled, told: Sequence[RecipientResult]
     ) -> Awaitable[None]:
         """Queue a notification (RFC 3464)."""
         ...
@@ -141,7 +141,7 @@ class Deliverer:
                 await sleep(envelope.first_time_delay)
             await self._store_all(work)
         results = work.finish()
-        await self._tell_sender(envelope, content, results)
+        await self._tell_sender(envelope, content, results, auth)
         return results
 
     async def _store_all(self, work: _Work) -> None:
@@ -160,22 +160,38 @@ class Deliverer:
         work.take(outcomes)
 
     async def _tell_sender(
-        self, envelope: Envelope, content: Spooled, results: list[RecipientResult]
+        self,
+        envelope: Envelope,
+        content: Spooled,
+        results: list[RecipientResult],
+        auth: AuthResults,
     ) -> None:
-        failed = [result for result in results if result.code]
         if (
-            not failed
-            or len(failed) == len(results)
-            or self._bounce is None
+            self._bounce is None
             or envelope.localserve
             or envelope.mail_from.is_zero
+            or all(result.code for result in results)
         ):
+            # Nobody to tell, or the client was told with its reply.
+            return
+        forged = auth.mail_from_status in ("fail", "softfail")
+        told = [
+            result
+            for result in results
+            # Success is not told to somebody who has not sent this.
+            if (
+                result.recipient.dsn.on_failure
+                if result.code
+                else result.recipient.dsn.on_success and not forged
+            )
+        ]
+        if not told:
             return
         try:
-            await self._bounce(envelope, content, failed)
+            await self._bounce(envelope, content, told)
         except Exception as exc:  # noqa: BLE001 - the message itself has been delivered
             metrics.smtpserver_errors_total.labels("queuedsn").inc()
-            log.failure("queueing notification of failed delivery", exc, cid=envelope.cid)
+            log.failure("queueing notification about delivery", exc, cid=envelope.cid)
 
 
 class _Work:

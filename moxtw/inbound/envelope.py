@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from moxtw.config.index import AccountDestination, AliasMatch
 from moxtw.mail.address import IPDomain, Path
+from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest
 from moxtw.mail.received import Trace, received
 from moxtw.net.tlsinfo import TLSInfo
 
@@ -15,12 +16,14 @@ class Recipient:
     """A recipient and where it leads: to an account, to an alias, or nowhere here.
 
     local: its domain is hosted here. With neither destination nor alias the user is unknown.
+    dsn: what the sender wants to be told (RFC 3461).
     """
 
     path: Path
     destination: AccountDestination | None = None
     alias: AliasMatch | None = None
     local: bool = False
+    dsn: DSNRequest = NO_REQUEST
 
 
 class TraceFields:

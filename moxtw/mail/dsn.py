@@ -50,6 +50,7 @@ class DSNRecipient:
         in lower case.
     status: enhanced code with its class, such as `5.1.1`.
     status_comment: explanation of it.
+    original_recipient: what the sender called the recipient, as `type;address` (RFC 3461 4.2).
     remote_mta: name of the host that answered, if one did.
     diagnostic: its reply, lines joined by blanks. diagnostic_type: `smtp`, or for parsed ones
         whatever stood there.
@@ -60,7 +61,7 @@ class DSNRecipient:
     action: str
     status: str
     status_comment: str = ""
-    original_recipient: Path | None = None
+    original_recipient: str = ""
     remote_mta: str = ""
     diagnostic: str = ""
     diagnostic_type: str = "smtp"
@@ -91,7 +92,9 @@ class DSN:
     received_from_mta: name or literal of the client that the message came from, if it matters.
     arrival_date: microseconds since the epoch.
     future_release: the request of RFC 4865 4.1, `for;N` or `until;TIME`.
-    text: for people. original: the header of the message it is about, or empty.
+    envelope_id: what the sender called the message (RFC 3461 4.4).
+    text: for people. original: the header of the message it is about, or empty. full: it is the
+        whole message.
     original_utf8: that message was sent with SMTPUTF8.
     """
 
@@ -104,6 +107,7 @@ class DSN:
     text: str = ""
     original: bytes = b""
     original_utf8: bool = False
+    full: bool = False
 
 
 def encode_utf8_address(text: str, *, utf8: bool) -> str:
@@ -229,9 +233,11 @@ def _status_part(dsn: DSN, utf8: bool, zone: int) -> RawPart:
 
 def _recipient_fields(recipient: DSNRecipient, utf8: bool, zone: int) -> list[bytes]:
     fields = []
-    if recipient.original_recipient is not None:
-        original = _typed_address(recipient.original_recipient, utf8)
-        fields.append(_field("Original-Recipient", original, utf8))
+    if recipient.original_recipient:
+        kind, _, address = recipient.original_recipient.partition(";")
+        if kind.lower() == "utf-8":
+            address = encode_utf8_address(address, utf8=utf8)
+        fields.append(_field("Original-Recipient", f"{kind}; {address}", utf8))
     final = _typed_address(recipient.final_recipient, utf8)
     fields.append(_field("Final-Recipient", final, utf8))
     fields.append(_field("Action", recipient.action, utf8))
@@ -277,6 +283,10 @@ def _field(name: str, text: str, utf8: bool) -> bytes:
 
 
 def _original_part(dsn: DSN, utf8: bool) -> RawPart:
+    if dsn.full:
+        kind = "global" if utf8 and dsn.original_utf8 else "rfc822"
+        encoding = "7bit" if dsn.original.isascii() else "8bit"
+        return _raw_part(f"message/{kind}", encoding, dsn.original)
     original = dsn.original if dsn.original.endswith(b"\r\n") else dsn.original + b"\r\n"
     clean = is_clean_text(original)
     if utf8:

@@ -154,13 +154,15 @@ def _recipient(fields: dict[str, str]) -> DSNRecipient:
     if status_comment.startswith("(") and status_comment.endswith(")"):
         status_comment = re.sub(r"\\(.)", r"\1", status_comment[1:-1])
     diagnostic_type, _, diagnostic = fields.get("diagnostic-code", "").partition(";")
-    original = fields.get("original-recipient")
+    original_type, _, original = fields.get("original-recipient", "").partition(";")
     return DSNRecipient(
         final_recipient=_address(_required(fields, "final-recipient")),
         action=action,
         status=status[1],
         status_comment=status_comment,
-        original_recipient=_optional_address(original) if original else None,
+        original_recipient=f"{original_type.strip()};{decode_utf8_address(original.strip())}"
+        if original.strip()
+        else "",
         remote_mta=_optional_mta(fields.get("remote-mta", "")),
         diagnostic=diagnostic.strip(),
         diagnostic_type=diagnostic_type.strip().lower() or "smtp",
@@ -196,13 +198,6 @@ def _address(value: str) -> Path:
         return parse_path(text)
     except AddressError as exc:
         raise DSNError(f"malformed address in delivery status: {exc}") from exc
-
-
-def _optional_address(value: str) -> Path | None:
-    try:
-        return _address(value)
-    except DSNError:
-        return None  # Others' names for their recipients are free text, RFC 3464 2.3.1.
 
 
 def _date(value: str | None) -> int | None:

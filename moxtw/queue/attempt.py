@@ -30,12 +30,16 @@ log = Logger("queue")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a recipient: `error` None means that the next host has the message."""
+    """What became of a recipient: `error` None means that the next host has the message.
+
+    dsn: that host cares for what the sender wants to be told.
+    """
 
     error: DeliveryError | None
     code: int = 0
     secode: str = ""
     text: str = ""
+    dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,9 @@ class Attempt:
             if result.untried:
                 untried.append(message_id)
             elif result.error is None:
-                self.outcomes[message_id] = Outcome(None, result.code, result.secode, result.text)
+                self.outcomes[message_id] = Outcome(
+                    None, result.code, result.secode, result.text, result.dsn
+                )
                 self.left.pop(message_id, None)
             else:
                 final, error = judge(result.error)
@@ -172,6 +178,7 @@ class Attempt:
             smtputf8=any(self.left[i].smtputf8 for i in ids),
             requiretls=first.require_tls is True,
             utf8_content=self.source.utf8,
+            dsn=tuple(self.left[i].dsn for i in ids),
             **more,
         )
 

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from moxtw.mail.dsnrequest import DSNRequest
+
 
 class TLSMode(enum.Enum):
     """When a session becomes TLS. The values are metric labels."""
@@ -124,6 +126,9 @@ class Transaction:
         Whether 8-bit content may only go to a server with 8BITMIME (RFC 6152).
     utf8_content
         The message in a form for servers with both 8BITMIME and SMTPUTF8 (RFC 6533).
+    dsn
+        What the sender wants to be told, for each recipient (RFC 3461); empty for nothing
+        special.
     """
 
     mail_from: str
@@ -135,6 +140,7 @@ class Transaction:
     requiretls: bool = False
     require_8bitmime: bool = False
     utf8_content: bytes | None = None
+    dsn: tuple[DSNRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,7 @@ class RcptResult:
 
     Without `error` the server took the message. `untried`: the session could take no further
     transaction before this recipient's turn came; another session may be tried at once.
+    dsn: the server was told what the sender wants to be told, and cares for it.
     """
 
     error: DeliveryError | None
@@ -150,6 +157,7 @@ class RcptResult:
     secode: str = ""
     text: str = ""
     untried: bool = False
+    dsn: bool = False
 
     @property
     def success(self) -> bool:

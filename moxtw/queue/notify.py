@@ -8,7 +8,7 @@ from typing import Final
 from moxtw.config.static import Static
 from moxtw.mail.address import IPDomain, Path, parse_path
 from moxtw.mail.compose import is_message_id, message_id
-from moxtw.mail.dsn import DELAYED, DSN, FAILED, DSNRecipient, compose_dsn
+from moxtw.mail.dsn import DELAYED, DSN, FAILED, RELAYED, DSNRecipient, compose_dsn
 from moxtw.mail.header import parse_headers
 from moxtw.mail.received import delivered_to, return_path
 from moxtw.queue.attempt import Outcome
@@ -26,7 +26,15 @@ DELAY_ATTEMPT: Final = 5
 MAX_ORIGINAL: Final = 64 * 1024
 """Bytes of the original header that a notification quotes."""
 
-_SUBJECT: Final = {FAILED: "mail delivery failed", DELAYED: "mail delivery delayed"}
+MAX_FULL: Final = 1 << 20
+"""Bytes of a message that is returned whole, if the sender wants that (RFC 3461 4.3)."""
+
+_CLASS: Final = {FAILED: 5, DELAYED: 4, RELAYED: 2}
+_SUBJECT: Final = {
+    FAILED: "mail delivery failed",
+    DELAYED: "mail delivery delayed",
+    RELAYED: "mail was relayed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +56,31 @@ def original_header(head: bytes) -> bytes:
     return section
 
 
-def compose(
-    static: Static,
-    message: Queued,
-    outcome: Outcome,
-    head: bytes,
-    now: int,
-    *,
-    final: bool,
-) -> Notification:
-    """The notification that a message failed for good, or (not `final`) is delayed.
+def wanted(message: Queued, outcome: Outcome, *, success: bool, final: bool) -> str:
+    """The action that the sender is to be told of after an attempt; empty for none."""
+    asked = message.dsn
+    if success:
+        # A host that knows of notifications cares for this one itself (RFC 3461 5.2.2).
+        return RELAYED if asked.on_success and not outcome.dsn else ""
+    if final:
+        return FAILED if asked.on_failure else ""
+    if message.attempts == DELAY_ATTEMPT and not message.is_dmarc_report and asked.on_delay:
+        return DELAYED
+    return ""
 
-    head: the beginning of the message. now: microseconds since the epoch.
+
+def returns_full(message: Queued, action: str) -> bool:
+    """Whether the notification has the whole message, rather than its header."""
+    return action == FAILED and message.dsn.ret == "FULL" and message.size <= MAX_FULL
+
+
+def compose(
+    static: Static, message: Queued, outcome: Outcome, original: bytes, now: int, action: str
+) -> Notification:
+    """The notification that a message failed for good, is delayed, or was relayed.
+
+    original: the message, or its beginning; see `returns_full`. now: microseconds since the
+    epoch.
     """
     hostname = static.dns_hostname
     sender = _path(message.sender)
@@ -68,35 +89,39 @@ def compose(
     text = outcome.text if error is None else error.text
     lines = () if error is None else error.lines
     until = None
-    if not final:
+    if action == DELAYED:
         waits = waits_after(message.attempts, message.attempts_allowed)
         until = (message.last_attempt or now) + sum(waits) * SECOND
     report = DSNRecipient(
         final_recipient=recipient,
-        action=FAILED if final else DELAYED,
+        action=action,
         # RFC 3464 2.3.4: giving up is permanent, whatever the replies were.
-        status=f"{5 if final else 4}.{outcome.secode or '0.0'}",
+        status=f"{_CLASS[action]}.{outcome.secode or '0.0'}",
         status_comment=text,
+        original_recipient=message.dsn.original,
         remote_mta="" if error is None else error.remote_mta,
         diagnostic=" ".join(lines),
         last_attempt=message.last_attempt,
         will_retry_until=until,
     )
+    full = returns_full(message, action)
     dsn = DSN(
         reporting_mta=hostname.ascii,
         recipients=(report,),
         arrival_date=message.queued,
         future_release=message.future_release,
-        text=_text(message, text, lines, final=final),
-        original=original_header(head),
+        envelope_id=message.dsn.envelope_id,
+        text=_text(message, text, lines, action),
+        original=original if full else original_header(original),
         original_utf8=message.smtputf8,
+        full=full,
     )
     utf8 = message.smtputf8
     data = compose_dsn(
         dsn,
         mail_from=Path("postmaster", IPDomain(domain=hostname)),
         to=sender,
-        subject=_SUBJECT[report.action],
+        subject=_SUBJECT[action],
         message_id=message_id(hostname),
         when=now,
         utf8=utf8,
@@ -114,9 +139,15 @@ def _path(address: str) -> Path:
     return parse_path(address) if address else Path()
 
 
-def _text(message: Queued, error: str, lines: tuple[str, ...], *, final: bool) -> str:
+def _text(message: Queued, error: str, lines: tuple[str, ...], action: str) -> str:
+    if action == RELAYED:
+        return (
+            "Your email was handed on to the mail server of the recipient below. That server\r\n"
+            "does not tell of deliveries, so there will be no further notice.\r\n\r\n"
+            f"\t{message.recipient}\r\n"
+        )
     said = []
-    if final:
+    if action == FAILED:
         said.append(
             "Delivery has failed permanently for your email to the recipient below. "
             "No further deliveries will be tried."

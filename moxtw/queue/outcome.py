@@ -47,6 +47,8 @@ class _End:
     outcome: Outcome
     success: bool
     final: bool
+    # What the sender is to be told of, empty for nothing.
+    action: str = ""
     content: Spooled | None = None
     notification: Notification | None = None
 
@@ -78,16 +80,42 @@ async def finish(
             error = DeliveryError(Trouble.LOCAL, "no outcome of the attempt")
             outcome = Outcome(error, text=error.text)
         ends.append(_judge(message, outcome, duration, now))
-    noticed = [end for end in ends if _needs_notice(end)]
+    # That a message was relayed may be told late, rather than that it is sent twice.
+    noticed = [end for end in ends if end.action and not end.success]
+    relayed = [end for end in ends if end.action and end.success]
     due = await _store_all(
-        store, config, attempt, [end for end in ends if not _needs_notice(end)], first=True
+        store,
+        config,
+        attempt,
+        [end for end in ends if end.success or not end.action],
+        first=True,
     )
-    head = await _head(attempt) if noticed else b""
+    original = await _original(attempt, ends) if noticed or relayed else b""
     for start in range(0, len(noticed), NOTICES):
         part = noticed[start : start + NOTICES]
-        await _compose(store, config, part, head, now)
+        await _compose(store, config, part, original, now)
         due = await _store_all(store, config, attempt, part)
+    for start in range(0, len(relayed), NOTICES):
+        part = relayed[start : start + NOTICES]
+        await _compose(store, config, part, original, now)
+        await _tell(store, config, part)
     return due
+
+
+async def _tell(store: Store, config: Config, ends: Sequence[_End]) -> None:
+    """Store notifications about messages that are gone from the queue."""
+
+    def job(tx: Tx) -> None:
+        for end in ends:
+            if end.notification is not None and end.content is not None:
+                notify.store(tx, config.static, end.notification, end.content)
+
+    try:
+        await store.write(job)
+    finally:
+        for end in ends:
+            if end.content is not None:
+                end.content.discard()
 
 
 async def _store_all(
@@ -141,11 +169,14 @@ async def cancel(store: Store, config: Config, ids: Sequence[int], *, notice: bo
             message.results.pop()
         message.results.append(Result(now, error=CANCELED))
         message.delivering = False
-        end = _End(message, Outcome(error, text=CANCELED), False, True)
+        outcome = Outcome(error, text=CANCELED)
+        end = _End(message, outcome, False, True)
         ends.append(end)
         if notice:
+            end.action = notify.wanted(message, outcome, success=False, final=True)
+        if end.action:
             attempt = Attempt([message], await _source(store, message))
-            await _compose(store, config, [end], await _head(attempt), now)
+            await _compose(store, config, [end], await _original(attempt, [end]), now)
 
     def job(tx: Tx) -> int:
         count = 0
@@ -184,36 +215,32 @@ def _judge(message: Queued, outcome: Outcome, duration: int, now: int) -> _End:
     final = error is not None and (
         error.permanent or message.attempts >= message.attempts_allowed
     )
-    return _End(message, outcome, error is None, final)
+    success = error is None
+    action = notify.wanted(message, outcome, success=success, final=final)
+    return _End(message, outcome, success, final, action)
 
 
-def _needs_notice(end: _End) -> bool:
-    """Whether the sender is to be told."""
-    message = end.message
-    if end.success:
-        return False
-    delayed = message.attempts == notify.DELAY_ATTEMPT and not message.is_dmarc_report
-    return end.final or delayed
-
-
-async def _head(attempt: Attempt) -> bytes:
-    """The beginning of the message, with its header."""
+async def _original(attempt: Attempt, ends: Sequence[_End]) -> bytes:
+    """The beginning of the message, with its header; all of it if a sender wants that."""
+    full = any(notify.returns_full(end.message, end.action) for end in ends)
     try:
-        return await attempt.source.read(0, MAX_HEADER_BYTES)
+        return await attempt.source.read(
+            0, attempt.source.size if full else MAX_HEADER_BYTES
+        )
     except NoContent as exc:
         log.error("original message for notification", msgid=attempt.first.id, err=exc)
         return b""
 
 
 async def _compose(
-    store: Store, config: Config, ends: Sequence[_End], head: bytes, now: int
+    store: Store, config: Config, ends: Sequence[_End], original: bytes, now: int
 ) -> None:
-    """Compose the notifications about messages with the same beginning."""
+    """Compose the notifications about messages with the same content."""
 
     def compose() -> None:
         for end in ends:
             notice = end.notification = notify.compose(
-                config.static, end.message, end.outcome, head, now, final=end.final
+                config.static, end.message, end.outcome, original, now, end.action
             )
             if len(notice.data) <= SMALL:
                 end.content = store.contents.from_bytes_now(notice.data)
@@ -227,7 +254,7 @@ async def _compose(
 
 def _store(tx: Tx, config: Config, end: _End) -> None:
     message = end.message
-    if end.notification is not None and end.content is not None:
+    if not end.success and end.notification is not None and end.content is not None:
         notify.store(tx, config.static, end.notification, end.content)
     if not end.success and not end.final:
         queuedb.postpone(tx, message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final, Protocol
 
 from moxtw import metrics
@@ -24,6 +25,7 @@ from moxtw.mail.compose import message_id as new_message_id
 from moxtw.mail.compose import random_id
 from moxtw.mail.dates import format_date
 from moxtw.mail.domain import DomainError, parse_domain
+from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest
 from moxtw.mail.header import MAX_HEADER_BYTES, Headers, parse_headers
 from moxtw.mail.received import AuthMethod, AuthProp, authentication_results
 from moxtw.mail.words import header_text
@@ -72,6 +74,7 @@ class SubmitRequest:
     not_before: the time that this means, in microseconds since the epoch; 0 for now.
     keep_from_id: a MAIL FROM with a separator has an id of its own, that stays. Otherwise
         what follows the separator is replaced.
+    dsn: for each recipient what the sender wants to be told; empty: the usual.
     authenticated: say in Authentication-Results that the sender has logged in.
     extra: for webhooks, besides what X-Mox-Extra fields give.
     together: called in the transaction that queues the message, with what was saved of its
@@ -89,6 +92,7 @@ class SubmitRequest:
     body8bit: bool = False
     hold: str = ""
     not_before: int = 0
+    dsn: Sequence[DSNRequest] = ()
     cid: int = 0
     keep_from_id: bool = True
     authenticated: bool = True
@@ -187,8 +191,14 @@ class Submitter:
                 require_tls=require_tls,
                 future_release=request.hold,
                 extra=extra,
+                dsn=dsn,
             )
-            for recipient, (sender, from_id) in zip(request.recipients, senders, strict=True)
+            for recipient, (sender, from_id), dsn in zip(
+                request.recipients,
+                senders,
+                request.dsn or repeat(NO_REQUEST, len(request.recipients)),
+                strict=True,
+            )
         ]
         ids = await self._queue(request, account, rows)
         return [

@@ -166,7 +166,15 @@ class DeliveryClient(Channel):
             has8bit = smtputf8 = True
         self._check(wanted, size, has8bit, smtputf8)
         mail = self._mail_command(wanted, size, has8bit, smtputf8)
-        rcpts = [b"RCPT TO:<%s>\r\n" % self._path(rcpt, smtputf8) for rcpt in wanted.recipients]
+        requests = wanted.dsn if extensions.dsn else ()
+        rcpts = [
+            b"RCPT TO:<%s>%s\r\n"
+            % (
+                self._path(rcpt, smtputf8),
+                requests[i].rcpt_parameters(utf8=smtputf8).encode() if requests else b"",
+            )
+            for i, rcpt in enumerate(wanted.recipients)
+        ]
         source = Source(read, size)
         await source.first()
         per_transaction = min(extensions.rcptmax or DEFAULT_RCPTMAX, max(1, len(rcpts)))
@@ -223,6 +231,10 @@ class DeliveryClient(Channel):
             parts.append(b"SMTPUTF8")
         if wanted.requiretls:  # RFC 8689 2
             parts.append(b"REQUIRETLS")
+        # RFC 3461 4.3, 4.4: the same for all recipients.
+        asked = wanted.dsn[0].mail_parameters() if extensions.dsn and wanted.dsn else ""
+        if asked:
+            parts.append(asked.lstrip().encode())
         return b" ".join(parts) + b"\r\n"
 
     def _path(self, path: str, smtputf8: bool) -> bytes:
@@ -314,7 +326,9 @@ class DeliveryClient(Channel):
                 raise failed from None
             return []
         self._dirty = False
-        done = RcptResult(None, reply.code, reply.secode, reply.text)
+        done = RcptResult(
+            None, reply.code, reply.secode, reply.text, dsn=self.extensions.dsn
+        )
         for index in accepted:
             results[index] = done
         return list(limited)

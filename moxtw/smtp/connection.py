@@ -155,12 +155,6 @@ class SMTPConnection(ESMTP):
         """TLS is established."""
         raise NotImplementedError
 
-    def content_complete(
-        self, receiving: Receiving, waiting: Deferred[None] | None
-    ) -> Awaitable[None]:
-        """The content of a message is in."""
-        raise NotImplementedError
-
     def reset(self) -> None:
         """Forget the mail transaction."""
         raise NotImplementedError
@@ -556,7 +550,7 @@ class SMTPConnection(ESMTP):
             self._process()
         return await wanted
 
-    # -- DATA ----------------------------------------------------------------------
+    # -- Content -------------------------------------------------------------------
 
     def start_receiving(self, receiving: Receiving) -> None:
         """From now on input is message content."""
@@ -581,7 +575,7 @@ class SMTPConnection(ESMTP):
         if done:
             self.receiving = None
             self._buffer = rest
-            self._run(self.content_complete(receiving, waiting))
+            self._run(receiving.complete(self, waiting))  # type: ignore[arg-type]
         elif waiting is not None:
             self._busy = True
             self._pause()

@@ -21,6 +21,7 @@ class Extensions:
     pipelining: bool = False
     requiretls: bool = False
     smtputf8: bool = False
+    dsn: bool = False
     size: bool = False
     size_limit: int = 0
     auth: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ def parse_extensions(lines: Iterable[str]) -> Extensions:
         pipelining="PIPELINING" in found,
         requiretls="REQUIRETLS" in found,
         smtputf8="SMTPUTF8" in found,
+        dsn="DSN" in found,
         size=size is not None,
         size_limit=size_limit,
         auth=tuple(dict.fromkeys(name.upper() for name in found.get("AUTH", ()))),

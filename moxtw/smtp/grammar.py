@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from moxtw.mail import dsnrequest
 from moxtw.mail.address import (
     MAX_PATH,
     AddressError,
@@ -27,16 +29,15 @@ from moxtw.smtp.reply import SMTPError
 
 # RFC 5321 4.1.2 esmtp-keyword and esmtp-value; RFC 6531 3.3 adds UTF-8 to the latter.
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u00a0-\U0010ffff]+))?")
-# RFC 3461 4 xtext.
-_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
-_HEX: Final = re.compile(r"\+([0-9A-F]{2})")
 _DIGITS: Final = re.compile(r"[0-9]+")
+_CHUNK: Final = re.compile(r" ([0-9]{1,20})( LAST)?", re.IGNORECASE)
 _MECHANISM: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?[Zz]")
 
 MAX_PARAMETERS: Final = 16
 
-# Parameters of MAIL, with whether they have a value (RFC 1870, 6152, 4954, 6531, 8689, 4865).
+# Parameters of MAIL, with whether they have a value (RFC 1870, 6152, 4954, 6531, 8689, 4865,
+# 3461).
 _MAIL_PARAMETERS: Final = {
     "SIZE": True,
     "BODY": True,
@@ -45,7 +46,11 @@ _MAIL_PARAMETERS: Final = {
     "REQUIRETLS": False,
     "HOLDFOR": True,
     "HOLDUNTIL": True,
+    "RET": True,
+    "ENVID": True,
 }
+# Of RCPT (RFC 3461).
+_RCPT_PARAMETERS: Final = ("NOTIFY", "ORCPT")
 _SUBMISSION_PARAMETERS: Final = ("HOLDFOR", "HOLDUNTIL")
 
 
@@ -73,6 +78,17 @@ class Mail:
     hold_for: int | None = None
     hold_until: float | None = None
     hold_until_text: str = ""
+    ret: str = ""
+    envelope_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """The arguments of RCPT; see `moxtw.mail.dsnrequest.DSNRequest` for the others."""
+
+    path: Path
+    notify: int = 0
+    original: str = ""
 
 
 def verb(line: bytes) -> str:
@@ -147,16 +163,52 @@ def mail(args: str, *, submission: bool, pedantic: bool, trailing: bool) -> Mail
         hold_for=_hold_for(values.get("HOLDFOR")),
         hold_until=_hold_until(until),
         hold_until_text=until or "",
+        ret=_dsn(dsnrequest.parse_ret, "RET", values),
+        envelope_id=_dsn(dsnrequest.parse_envelope_id, "ENVID", values),
     )
 
 
-def rcpt(args: str, *, pedantic: bool, trailing: bool) -> Path:
+def rcpt(args: str, *, pedantic: bool, trailing: bool) -> Rcpt:
     """The arguments of RCPT (RFC 5321 4.1.1.3)."""
     path, pos = _path(args, " TO:", pedantic, null=False, postmaster=True, limit=MAX_PATH)
-    if pos != len(args):
-        for name in _parameters(args, pos, trailing):
+    if pos == len(args):
+        return Rcpt(path)
+    values = _parameters(args, pos, trailing)
+    for name, value in values.items():
+        if name not in _RCPT_PARAMETERS:
             raise SMTPError(555, "5.3.3", f"unrecognized parameter {name}")
-    return path
+        if value is None:
+            raise GrammarError(f"missing value of {name}", "")
+    notify = values.get("NOTIFY")
+    try:
+        return Rcpt(
+            path,
+            0 if notify is None else dsnrequest.parse_notify(notify),
+            _dsn(dsnrequest.parse_original, "ORCPT", values),
+        )
+    except ValueError as exc:
+        raise SMTPError(501, "5.5.4", f"NOTIFY: {exc}") from None
+
+
+def _dsn(
+    parse: Callable[[str], str], name: str, values: Mapping[str, str | None]
+) -> str:
+    value = values.get(name)
+    if value is None:
+        return ""
+    try:
+        return parse(value)
+    except ValueError as exc:
+        raise SMTPError(501, "5.5.4", f"{name}: {exc}") from None
+
+
+def bdat(args: str, *, trailing: bool) -> tuple[int, bool]:
+    """The arguments of BDAT (RFC 3030 2): bytes of the chunk, and whether it is the last."""
+    match = _CHUNK.match(args)
+    if match is None:
+        raise GrammarError("expected size of chunk", args)
+    _end(args, match.end(), trailing)
+    return int(match[1]), match[2] is not None
 
 
 def auth(args: str, *, pedantic: bool, trailing: bool) -> tuple[str, str | None]:
@@ -237,10 +289,10 @@ def _size(value: str | None) -> int | None:
 
 
 def _body(value: str | None) -> str | None:
-    """RFC 6152 2."""
+    """RFC 6152 2, RFC 3030 3."""
     if value is None:
         return None
-    if (upper := value.upper()) not in ("7BIT", "8BITMIME"):
+    if (upper := value.upper()) not in ("7BIT", "8BITMIME", "BINARYMIME"):
         raise SMTPError(555, "5.5.4", "unrecognized value for BODY")
     return upper
 
@@ -249,9 +301,10 @@ def _check_auth(value: str) -> None:
     """RFC 4954 5: xtext of a mailbox, or <>. It is of no use to us."""
     if value == "<>":
         return
-    if not _XTEXT.fullmatch(value):
-        raise GrammarError("bad xtext for AUTH", value)
-    text = _HEX.sub(lambda m: chr(int(m[1], 16)), value).encode("latin-1", "replace")
+    try:
+        text = dsnrequest.decode_xtext(value).encode("latin-1", "replace")
+    except ValueError:
+        raise GrammarError("bad xtext for AUTH", value) from None
     try:
         mailbox = text.decode()
         _, end = scan_mailbox(mailbox, 0)

@@ -9,11 +9,15 @@ from moxtw import metrics
 from moxtw.inbound.envelope import Envelope, RecipientResult, TraceFields
 from moxtw.log import Logger
 from moxtw.mail.address import parse_address
+from moxtw.mail.mime import unpack_tree
 from moxtw.mail.received import Trace, with_protocol
 from moxtw.mail.strict import fault
+from moxtw.mail.transcode import TranscodeError, transcode
 from moxtw.queue.submit import SubmitError, SubmitRequest
 from moxtw.smtp import localserve
 from moxtw.smtp.reply import SMTPError
+from moxtw.smtp.spooling import MAX_HEAD, header_section, not_stored
+from moxtw.store.errors import DiskFull
 
 if TYPE_CHECKING:
     from moxtw.smtp.server import SMTPServer
@@ -150,6 +154,41 @@ async def submit(
     conn: SMTPServer, transaction: Transaction, content: Spooled, head: bytes
 ) -> None:
     """Hand a user's message to the queue, and answer (RFC 6409)."""
+    if transaction.mail.body != "BINARYMIME":
+        await _submit(conn, transaction, content, head)
+        return
+    # Few servers take binary content, so it goes out as lines, and is signed as such.
+    lines = await _as_lines(conn, content)
+    try:
+        await _submit(conn, transaction, lines, header_section(lines.read(0, MAX_HEAD)))
+    finally:
+        lines.discard()
+
+
+async def _as_lines(conn: SMTPServer, content: Spooled) -> Spooled:
+    """Binary content in encodings that DATA can carry."""
+    contents = conn.services.contents
+    store = contents.store
+    spool = contents.spool()
+    pieces = transcode(unpack_tree(content.parsed.tree), content.size, content.read)
+    try:
+        while (piece := await store.disk(lambda: next(pieces, None))) is not None:
+            waiting = spool.write(piece)
+            if waiting is not None:
+                await waiting
+        return await spool.finish()
+    except TranscodeError as exc:
+        spool.discard()
+        raise SMTPError(554, "5.6.0", f"message: {exc}") from None
+    except (DiskFull, OSError) as exc:
+        spool.discard()
+        log.error("storing message", cid=conn.cid, err=exc)
+        raise not_stored(exc) from None
+
+
+async def _submit(
+    conn: SMTPServer, transaction: Transaction, content: Spooled, head: bytes
+) -> None:
     assert conn.login is not None
     if conn.services.localserve:
         await _test_server(conn, transaction, content)
@@ -174,9 +213,10 @@ async def submit(
         # Without the parameter, the header may say that TLS does not matter (RFC 8689).
         require_tls=True if mail.requiretls else None,
         smtputf8=smtputf8,
-        body8bit=mail.body == "8BITMIME",
+        body8bit=mail.body in ("8BITMIME", "BINARYMIME"),
         hold=transaction.hold,
         not_before=int(transaction.not_before * 1_000_000),
+        dsn=[recipient.dsn for recipient in transaction.recipients],
         cid=conn.cid,
     )
     try:

@@ -1,7 +1,8 @@
 """The SMTP server protocol: the session and its commands (RFC 5321).
 
 `connection` cares for framing, waiting and writing. The larger commands are in `transaction`
-(MAIL, RCPT), `data` (DATA) and `auth` (AUTH); here are the greeting and the others.
+(MAIL, RCPT), `data` (DATA), `chunking` (BDAT) and `auth` (AUTH); here are the greeting and the
+others.
 
 At STARTTLS everything that came in plain text is dropped: commands that somebody put behind
 it are never executed within TLS. What looks like the start of a handshake is handed on to it,
@@ -13,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,7 +22,7 @@ from moxtw import metrics
 from moxtw.log import Logger
 from moxtw.mail.address import IPDomain
 from moxtw.net.tlsinfo import tls_connection, tls_info
-from moxtw.smtp import auth, data, grammar, transaction
+from moxtw.smtp import auth, chunking, data, grammar, transaction
 from moxtw.smtp.connection import HANDSHAKE_TIMEOUT, READ_TIMEOUT, Command, SMTPConnection
 from moxtw.smtp.reply import SMTPError
 from moxtw.smtp.tlserrors import handshake_error
@@ -30,7 +30,6 @@ from moxtw.smtp.tlserrors import handshake_error
 if TYPE_CHECKING:
     from moxtw.inbound.envelope import TraceFields
     from moxtw.smtp.context import Settings, SMTPContext
-    from moxtw.smtp.data import Receiving
     from moxtw.smtp.transaction import Transaction
     from moxtw.store.auth import Login
 
@@ -144,12 +143,6 @@ class SMTPServer(SMTPConnection):
         """Users are told what of their command was not understood."""
         return self.login is not None
 
-    def content_complete(
-        self, receiving: Receiving, waiting: Deferred[None] | None
-    ) -> Awaitable[None]:
-        """The content of a message is in."""
-        return data.finish(self, receiving, waiting)
-
     @property
     def trailing(self) -> bool:
         """Whether white space at the end of a command is let pass."""
@@ -157,7 +150,9 @@ class SMTPServer(SMTPConnection):
 
     def reset(self) -> None:
         """Forget the mail transaction."""
-        self.transaction = None
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None and transaction.chunks is not None:
+            transaction.chunks.discard()
 
     def do_HELO(self, rest: str) -> Awaitable[None] | None:  # noqa: N802
         """HELO (RFC 5321 4.1.1.1)."""
@@ -212,7 +207,15 @@ class SMTPServer(SMTPConnection):
         if self.submission:
             lines.append(auth.capability(self))
             lines.append(transaction.future_release(self.reactor.seconds()))
-        lines += [b"ENHANCEDSTATUSCODES", b"8BITMIME", b"LIMITS RCPTMAX=1000", b"SMTPUTF8"]
+        lines += [
+            b"ENHANCEDSTATUSCODES",
+            b"8BITMIME",
+            b"CHUNKING",
+            b"BINARYMIME",
+            b"DSN",
+            b"LIMITS RCPTMAX=1000",
+            b"SMTPUTF8",
+        ]
         return lines
 
     def need_hello(self) -> None:
@@ -292,6 +295,10 @@ class SMTPServer(SMTPConnection):
         """DATA (RFC 5321 4.1.1.4)."""
         data.command(self, rest)
 
+    def ext_BDAT(self, rest: str) -> Awaitable[None] | None:  # noqa: N802
+        """BDAT (RFC 3030 2)."""
+        return chunking.command(self, rest)
+
     def do_RSET(self, rest: str) -> None:  # noqa: N802
         """RSET (RFC 5321 4.1.1.5)."""
         grammar.nothing(rest, trailing=self.trailing)
@@ -326,6 +333,7 @@ _COMMANDS: Final[dict[str, Command]] = {
     "MAIL": SMTPServer.do_MAIL,
     "RCPT": SMTPServer.do_RCPT,
     "DATA": SMTPServer.do_DATA,
+    "BDAT": SMTPServer.ext_BDAT,
     "RSET": SMTPServer.do_RSET,
     "VRFY": SMTPServer.do_VRFY,
     "EXPN": SMTPServer.do_VRFY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -17,11 +18,13 @@ from moxtw.config.lookup import (
 from moxtw.inbound.envelope import Recipient
 from moxtw.log import Logger
 from moxtw.mail.address import Path
+from moxtw.mail.dsnrequest import DSNRequest
 from moxtw.smtp import grammar, localserve
 from moxtw.smtp.grammar import Mail
 from moxtw.smtp.reply import SMTPError
 
 if TYPE_CHECKING:
+    from moxtw.smtp.chunking import Chunks
     from moxtw.smtp.server import SMTPServer
 
 log = Logger("smtpserver")
@@ -38,14 +41,18 @@ _LOCALSERVE_ACCOUNT: Final = "mox"
 
 
 class Transaction:
-    """What MAIL and RCPT have told. `not_before` is in seconds since the epoch, 0 for now."""
+    """What MAIL and RCPT have told. `not_before` is in seconds since the epoch, 0 for now.
 
-    __slots__ = ("mail", "not_before", "recipients")
+    `chunks` is the content that has come in by BDAT so far, None before the first.
+    """
+
+    __slots__ = ("chunks", "mail", "not_before", "recipients")
 
     def __init__(self, mail: Mail, not_before: float = 0) -> None:
         self.mail = mail
         self.not_before = not_before
         self.recipients: list[Recipient] = []
+        self.chunks: Chunks | None = None
 
     @property
     def hold(self) -> str:
@@ -163,7 +170,10 @@ def rcpt(conn: SMTPServer, rest: str) -> Awaitable[None] | None:
     transaction = conn.transaction
     if transaction is None:
         raise SMTPError(503, "5.5.1", "missing MAIL FROM")
-    path = grammar.rcpt(rest, pedantic=conn.settings.pedantic, trailing=conn.trailing)
+    if transaction.chunks is not None:
+        raise SMTPError(503, "5.5.1", "RCPT after BDAT")
+    args = grammar.rcpt(rest, pedantic=conn.settings.pedantic, trailing=conn.trailing)
+    path = args.path
     if path.needs_utf8 and not transaction.mail.smtputf8:
         raise SMTPError(553, "5.6.7", "non-ascii address requires SMTPUTF8")
     if conn.settings.require_tls_to_send and conn.tls is None and not _tls_reports(conn, path):
@@ -178,7 +188,12 @@ def rcpt(conn: SMTPServer, rest: str) -> Awaitable[None] | None:
         error, wait = localserve.special(path.localpart, "rcptto")
         if error is not None:
             return _fail_later(conn, error, wait)
-    recipients.append(_recipient(conn, path))
+    recipient = _recipient(conn, path)
+    mail = transaction.mail
+    if args.notify or args.original or mail.ret or mail.envelope_id:
+        request = DSNRequest(mail.ret, mail.envelope_id, args.notify, args.original)
+        recipient = replace(recipient, dsn=request)
+    recipients.append(recipient)
     conn.reply(250, "2.1.0", "now on the list")
     return None
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from moxtw.mail.address import base_address, pack_address
+from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest
 from moxtw.store.content import Spooled
 from moxtw.store.schema_queue import queue, queue_retired
 
@@ -58,6 +59,7 @@ class NewQueued:
     require_tls: bool | None = None
     future_release: str = ""
     extra: dict[str, str] = field(default_factory=dict)
+    dsn: DSNRequest = NO_REQUEST
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class Queued:
     require_tls: bool | None
     future_release: str
     extra: dict[str, str]
+    dsn: DSNRequest
     hold: bool
     next_attempt: int
     delivering: bool
@@ -146,6 +149,7 @@ class Retired:
     require_tls: bool | None
     future_release: str
     extra: dict[str, str]
+    dsn: DSNRequest
     recipient_address: str
     success: bool
     last_activity: int
@@ -178,6 +182,7 @@ _COMMON: Final = (
     "require_tls",
     "future_release",
     "extra",
+    "dsn",
 )
 COLUMNS: Final = tuple(
     queue.c[name] for name in (*_COMMON, "hold", "next_attempt", "delivering", "source_id")
@@ -191,11 +196,17 @@ _encode = msgspec.json.Encoder().encode
 _dialed = msgspec.json.Decoder(dict[str, list[str]])
 _results = msgspec.json.Decoder(list[Result])
 _extra = msgspec.json.Decoder(dict[str, str])
+_dsn = msgspec.json.Decoder(DSNRequest)
 
 
 def to_json(value: Any) -> str:
     """A list or map for a column; empty ones are empty text."""
     return _encode(value).decode() if value else ""
+
+
+def dsn_to_json(request: DSNRequest) -> str:
+    """A request for a column; the usual one is empty text."""
+    return "" if request == NO_REQUEST else _encode(request).decode()
 
 
 def results_of(text: str) -> list[Result]:
@@ -212,19 +223,20 @@ def _common(row: Sequence[Any]) -> list[Any]:
         values[index] = bool(values[index])
     values[22] = None if values[22] is None else bool(values[22])
     values[24] = _extra.decode(values[24]) if values[24] else {}
+    values[25] = _dsn.decode(values[25]) if values[25] else NO_REQUEST
     return values
 
 
 def queued_row(row: Sequence[Any]) -> Queued:
     """A row of `COLUMNS`."""
     values = _common(row)
-    values[25] = bool(values[25])
-    values[27] = bool(values[27])
+    values[26] = bool(values[26])
+    values[28] = bool(values[28])
     return Queued(*values)
 
 
 def retired_row(row: Sequence[Any]) -> Retired:
     """A row of `RETIRED_COLUMNS`."""
     values = _common(row)
-    values[26] = bool(values[26])
+    values[27] = bool(values[27])
     return Retired(*values)

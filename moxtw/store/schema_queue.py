@@ -51,6 +51,7 @@ def _common() -> list[Column[Any]]:
         Column("require_tls", SmallInteger),
         _text("future_release"),  # for;SECONDS or until;TIME (RFC 4865)
         _text("extra"),  # JSON: map of strings, handed on to webhooks
+        _text("dsn"),  # JSON: what the sender wants to be told (RFC 3461), empty for the usual
     ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 from unittest.mock import patch
 
@@ -9,7 +12,7 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.authn import AuthResults
+from moxtw.authn import NOTHING, AuthResults
 from moxtw.config.lookup import AddressNotFound, lookup_address
 from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider, Decision
@@ -17,6 +20,7 @@ from moxtw.inbound.deliver import Deliverer
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult, TraceFields
 from moxtw.mail.address import parse_ipdomain, parse_path
 from moxtw.mail.dsnparse import parse_dsn
+from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest, Notify
 from moxtw.mail.mime import parse_message
 from moxtw.mail.received import AuthMethod, Trace
 from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, verify
@@ -83,6 +87,7 @@ class DeliverTests(SynchronousTestCase):
         *recipients: str,
         data: bytes = MESSAGE,
         mail_from: str = "news@example.net",
+        dsn: Sequence[DSNRequest] = (),
         **fields: Any,
     ) -> list[RecipientResult]:
         hostname = self.world.config.static.dns_hostname
@@ -91,7 +96,10 @@ class DeliverTests(SynchronousTestCase):
             remote_ip="192.0.2.1",
             hello=parse_ipdomain("client.example"),
             mail_from=parse_path(mail_from),
-            recipients=[self.recipient(address) for address in recipients],
+            recipients=[
+                replace(self.recipient(address), dsn=request)
+                for address, request in zip_longest(recipients, dsn, fillvalue=NO_REQUEST)
+            ],
             received=int(self.world.clock.seconds() * 1_000_000),
             head=data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n",
             trace=TraceFields(Trace(
@@ -392,6 +400,39 @@ class BounceTests(DeliverTests):
         [row] = self.queued()
         self.assertIsNone(job(self.store, queuedb.source, row.id)[2])
         self.assertTrue(self.content(row.id).isascii())
+
+    def test_success_on_request(self) -> None:
+        success = DSNRequest("FULL", "e1", Notify.SUCCESS, "rfc822;Me@example.org")
+        never = DSNRequest("FULL", "e1", Notify.NEVER)
+        self.deliver(
+            "me@example.org", "you@example.org", "nobody@example.org", dsn=(success, never, never)
+        )
+        [row] = self.queued()
+        data = self.content(row.id)
+        dsn = parse_dsn(parse_message(data), data)
+        self.assertEqual(dsn.envelope_id, "e1")
+        [recipient] = dsn.recipients
+        self.assertEqual((recipient.action, recipient.status), ("delivered", "2.0.0"))
+        self.assertEqual(recipient.original_recipient, "rfc822;Me@example.org")
+        self.assertNotIn(b"nobody", data)
+        self.assertIn(b"rfc822-headers", data)
+
+    def test_whole_message_on_request(self) -> None:
+        wanted = DSNRequest("FULL", "", Notify.SUCCESS | Notify.FAILURE)
+        self.deliver("me@example.org", "nobody@example.org", dsn=(wanted, wanted))
+        [row] = self.queued()
+        data = self.content(row.id)
+        dsn = parse_dsn(parse_message(data), data)
+        self.assertEqual([r.action for r in dsn.recipients], ["delivered", "failed"])
+        self.assertIn(b"Content-Type: message/rfc822\r\n", data)
+        self.assertIn(MESSAGE, data)
+
+    def test_success_is_not_told_to_forged_senders(self) -> None:
+        wanted = DSNRequest(notify=Notify.SUCCESS)
+        results = replace(NOTHING, evaluated=True, mail_from_status="softfail")
+        self.deliverer._evaluator = FixedEvaluator(results)
+        self.deliver("me@example.org", dsn=(wanted,))
+        self.assertEqual(self.queued(), [])
 
     def queued(self) -> list[Any]:
         ids = job(self.store, lambda tx: queuelists.ids(tx, queuelists.Query()))

@@ -98,7 +98,7 @@ class ComposeTests(SynchronousTestCase):
             recipients=(
                 RECIPIENT,
                 replace(RECIPIENT, action=DELAYED, status="4.4.1", will_retry_until=WHEN,
-                        final_log_id="7", original_recipient=parse_path("o@example.org")),
+                        final_log_id="7", original_recipient="rfc822;o@example.org"),
             ),
         )  # fmt: skip
         status = self.read(compose(dsn)).get_payload()[1].get_payload()

@@ -73,7 +73,7 @@ class ParseTests(SynchronousTestCase):
                 (
                     DSNRecipient(
                         parse_path("u@example.org"), "failed", "5.1.1",
-                        original_recipient=parse_path("U@example.org"),
+                        original_recipient="rfc822;U@example.org",
                         remote_mta="mx.example.org",
                         diagnostic="550 5.1.1 <u@example.org>: unknown in table",
                     ),

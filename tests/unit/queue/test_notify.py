@@ -3,6 +3,8 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.config.testing import static_from
+from moxtw.mail.dsn import FAILED
+from moxtw.mail.dsnrequest import NO_REQUEST
 from moxtw.queue import notify
 from moxtw.queue.attempt import Outcome
 from moxtw.store.queuerecord import Queued
@@ -22,7 +24,7 @@ class ComposeTests(SynchronousTestCase):
                 Outcome(None, text="no route"),
                 b"Subject: hi\r\n\r\n",
                 1_750_000_000_000_000,
-                final=True,
+                FAILED,
             )
             self.assertIn(shown or b"Subject: mail delivery failed\r\n", got.data)
             self.assertEqual(b"References:" in got.data, bool(shown))
@@ -55,6 +57,7 @@ def _message(message_id: str) -> Queued:
         require_tls=None,
         future_release="",
         extra={},
+        dsn=NO_REQUEST,
         hold=False,
         next_attempt=0,
         delivering=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from moxtw import metrics
 from moxtw.dns.fake import ZoneResolver
 from moxtw.mail.dsn import DSN
 from moxtw.mail.dsnparse import parse_dsn
+from moxtw.mail.dsnrequest import DSNRequest, Notify
 from moxtw.mail.mime import parse_message
 from moxtw.queue import outcome
 from moxtw.queue.delivery import DeliveryError, RcptResult, TLSMode, Trouble
@@ -485,6 +487,46 @@ class Failures(Case):
         self.add("é@dst.example", smtputf8=True)
         (notice,) = self.inbox()
         self.assertIn(b"message/global-delivery-status", notice)
+
+    def test_failure_that_nobody_wants_to_hear_of(self) -> None:
+        self.dialer.answers["mx1.example"] = refused(reply(550, "1.1"))
+        for notify in (Notify.NEVER, Notify.SUCCESS | Notify.DELAY):
+            self.add("x@dst.example", dsn=DSNRequest(notify=notify))
+        self.assertEqual(self.inbox(), [])
+        self.assertEqual([r.success for r in self.retired()], [False, False])
+
+    def test_what_the_sender_called_things(self) -> None:
+        self.dialer.answers["mx1.example"] = refused(reply(550, "3.0"))
+        request = DSNRequest("FULL", "e 1", Notify.FAILURE, "rfc822;X@dst.example")
+        self.add("x@dst.example", dsn=request)
+        (notice,) = self.inbox()
+        dsn = read_dsn(notice)
+        self.assertEqual(dsn.envelope_id, "e 1")
+        self.assertEqual(dsn.recipients[0].original_recipient, "rfc822;X@dst.example")
+        self.assertIn(b"Content-Type: message/rfc822\r\n", notice)
+        self.assertIn(BODY, notice)
+        self.assertEqual(self.retired()[0].dsn, request)
+
+    def test_success_is_told_where_the_next_host_does_not_do_it(self) -> None:
+        wanted = DSNRequest(notify=Notify.SUCCESS)
+        self.add("x@dst.example", dsn=wanted)
+        (notice,) = self.inbox()
+        (recipient,) = read_dsn(notice).recipients
+        self.assertEqual((recipient.action, recipient.status), ("relayed", "2.0.0"))
+        self.assertNotIn(b"body", notice)
+        self.dialer.answers["mx1.example"] = replace(TAKEN, dsn=True)
+        self.add("x@dst.example", dsn=wanted)
+        self.add("y@dst.example")
+        self.assertEqual(len(self.inbox()), 1)
+        self.assertEqual(self.dialer.delivered[0][1].dsn, (wanted,))
+
+    def test_delay_that_nobody_wants_to_hear_of(self) -> None:
+        self.dialer.answers["mx1.example"] = refused(reply(451))
+        self.dialer.answers["mx2.example"] = refused(reply(451))
+        self.add("x@dst.example", dsn=DSNRequest(notify=Notify.FAILURE))
+        self.settle(60_000)
+        (notice,) = self.inbox()
+        self.assertEqual(read_dsn(notice).recipients[0].action, "failed")
 
     def test_domain_of_sender_disabled(self) -> None:
         (message_id,) = self.add("x@dst.example", sender_domain="off.example")

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
+from moxtw.mail.dsnrequest import DSNRequest, Notify
 from moxtw.queue.delivery import DeliveryError, RcptResult, Timeouts, Trouble
 from moxtw.smtp.stuffing import PIECE
 from tests.unit.smtp.wire import Server, message
@@ -211,6 +212,21 @@ class Refusals(SynchronousTestCase):
         server = Server({"RCPT": "452 4.5.3 no", "DATA": "503 no"}).ready()
         results = server.deliver(message(b"x\r\n", "a@d", "b@d", "c@d"))
         self.assertEqual(codes(results), [(False, 452, "5.3")] * 3)
+
+    def test_notification_requests(self) -> None:
+        dsn = (DSNRequest("FULL", "e1", Notify.SUCCESS), DSNRequest("FULL", "e1"))
+        for extensions, mail, rcpt in (
+            (["DSN"], " RET=FULL ENVID=e1", " NOTIFY=SUCCESS"),
+            ([], "", ""),
+        ):
+            server = Server(extensions=["PIPELINING", *extensions]).ready()
+            results = server.deliver(
+                message(b"x\r\n", "a@dst.example", "b@dst.example", dsn=dsn)
+            )
+            self.assertEqual([result.dsn for result in results], [bool(extensions)] * 2)
+            self.assertIn(f"RCPT TO:<a@dst.example>{rcpt}", server.received)
+            self.assertIn("RCPT TO:<b@dst.example>", server.received)
+            self.assertIn(f"MAIL FROM:<a@src.example>{mail}", server.received)
 
     def test_announced_limits(self) -> None:
         server = Server(extensions=["PIPELINING", "LIMITS RCPTMAX=2 MAILMAX=2"]).ready()

@@ -101,7 +101,7 @@ class ContentTests(DataBase):
 
     def test_size_limit_at_100_mib(self) -> None:
         peer = self.data(max_size=100 << 20)
-        peer.protocol.receiving.size = 100 << 20
+        peer.protocol.receiving.message.size = 100 << 20
         self.content(peer, b"xx", "451 4.3.4 *", "<closed>")
 
     def test_input_is_read_and_dropped_for_a_while_after_the_limit(self) -> None:

@@ -39,6 +39,9 @@ class SessionTests(SynchronousTestCase):
         S: 250-REQUIRETLS
         S: 250-ENHANCEDSTATUSCODES
         S: 250-8BITMIME
+        S: 250-CHUNKING
+        S: 250-BINARYMIME
+        S: 250-DSN
         S: 250-LIMITS RCPTMAX=1000
         S: 250 SMTPUTF8
         C: MAIL FROM:<a@example.net>
@@ -73,6 +76,9 @@ class SessionTests(SynchronousTestCase):
         S: 250-FUTURERELEASE 5184000 2025-08-14T15:06:40Z
         S: 250-ENHANCEDSTATUSCODES
         S: 250-8BITMIME
+        S: 250-CHUNKING
+        S: 250-BINARYMIME
+        S: 250-DSN
         S: 250-LIMITS RCPTMAX=1000
         S: 250 SMTPUTF8
         """)  # noqa: E501
@@ -114,7 +120,7 @@ class SessionTests(SynchronousTestCase):
         S: 214 2.0.0 *
         C: QUIT now
         S: 501 5.5.2 *
-        C: BDAT 5 LAST
+        C: XDAT 5 LAST
         S: 500 5.5.1 unknown command (*)
         C: STARTTLS
         S: 503 5.5.1 *
