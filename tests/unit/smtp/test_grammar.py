@@ -76,7 +76,7 @@ class MailTests(SynchronousTestCase):
             (" FROM:<> BODY=BINARY", 555, "5.5.4"),
             (" FROM:<> SIZE=1 SIZE=1", 501, "5.5.4"),
             (" FROM:<> SIZE=1 size=1", 501, "5.5.4"),
-            (" FROM:<> RET=FULL", 555, "5.3.3"),
+            (" FROM:<> RET=ALL", 501, "5.5.4"),
             (" FROM:<> HOLDFOR=1", 555, "5.3.3"),
         ):
             with self.subTest(args=args):
