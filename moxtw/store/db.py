@@ -26,11 +26,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from moxtw.log import Logger
-from moxtw.store import schema
+from moxtw.store import upgrade
 from moxtw.store.backend import open_backend
 from moxtw.store.changes import ChangeBus, SessionRegistry
-from moxtw.store.errors import SchemaTooNew, StoreClosed, StoreError
-from moxtw.store.tx import TAKE_IDS, Statement, Tx
+from moxtw.store.errors import StoreClosed, StoreError
+from moxtw.store.tx import TAKE_IDS, Tx
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -49,11 +49,6 @@ _DISK_THREADS: Final = 2
 
 _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
-
-
-_SCHEMA_VERSION = Statement(
-    sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
-)
 
 
 class _Job:
@@ -133,6 +128,7 @@ class Store(Service):
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._erase_timer: DelayedCall | None = None
+        self._chores: list[Chore] = []
         self._erase_accounts: set[int] = set()
         self._erasing = False
         self._writer_connection: Any = None
@@ -148,8 +144,8 @@ class Store(Service):
         self.contents.prepare()
         self.backend = open_backend(self._url)
         try:
+            upgrade.prepare(self.backend)
             connection = self.backend.connect(readonly=False)
-            self._prepare_schema(connection)
         except (self.backend.dialect.loaded_dbapi.Error, sa.exc.DBAPIError) as exc:
             shown = self.backend.engine.url
             raise StoreError(f"opening the database {shown}: {exc}") from exc
@@ -183,6 +179,8 @@ class Store(Service):
         # What a crash left unerased, and content files that no row came to refer to.
         self._later_erase(None)
         self.contents.start()
+        for chore in self._chores:
+            chore.due()
 
     def stopService(self) -> Deferred[None]:
         """Finish the jobs that wait, then stop the threads."""
@@ -191,6 +189,8 @@ class Store(Service):
         if self._erase_timer is not None and self._erase_timer.active():
             self._erase_timer.cancel()
         self._erase_timer = None
+        for chore in self._chores:
+            chore.stop()
         self.contents.stop()
         done: Deferred[None] = Deferred()
         if self._inline:
@@ -213,28 +213,6 @@ class Store(Service):
 
         threading.Thread(target=wait, name="store-stop", daemon=True).start()
         return done
-
-    def _prepare_schema(self, connection: Any) -> None:
-        tx = Tx(self, connection, self.now())
-        inspector = sa.inspect(self.backend.engine)
-        if "meta" in inspector.get_table_names():
-            version = int(tx.value(_SCHEMA_VERSION) or 0)
-            if version > schema.VERSION:
-                raise SchemaTooNew(
-                    f"the database has schema version {version}, this program knows "
-                    f"{schema.VERSION}: use a newer version of the program"
-                )
-        # Its tables are registered on import.
-        from moxtw.store import queuedb as _  # noqa: F401
-
-        with self.backend.engine.begin() as setup:
-            schema.metadata.create_all(setup)
-            if setup.execute(sa.select(schema.meta.c.key)).first() is None:
-                setup.execute(
-                    schema.meta.insert().values(key="schema_version", value=str(schema.VERSION))
-                )
-                setup.execute(schema.sequences.insert().values(name="ids", next=1))
-        self.backend.engine.dispose()
 
     # -- Jobs ------------------------------------------------------------------------
 
@@ -475,6 +453,9 @@ class Store(Service):
             call()
         if changed or queue:
             self.changes.publish(changed, queue)
+        if changed:
+            for chore in self._chores:
+                chore.due()
         for account_id in erase:
             self._later_erase(account_id)
 
@@ -504,6 +485,20 @@ class Store(Service):
                 execute("ROLLBACK")
         except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
             job.error = Failure(self.backend.translate(exc))
+
+    # -- Work that follows what others did -----------------------------------------------
+
+    def add_chore(self, name: str, job: Callable[[Tx], bool], *, delay: float = 0.2) -> None:
+        """Have `job` run in the writer, `delay` seconds after something has changed.
+
+        It finds out from the database what there is to do, does a small part of that (some ten
+        milliseconds), and says whether there is more; then it runs again, when others had
+        their turn. It also runs when the service starts, for what a crash has left.
+        """
+        chore = Chore(self, name, job, delay)
+        self._chores.append(chore)
+        if self.running:
+            chore.due()
 
     # -- Erasing what was expunged ---------------------------------------------------
 
@@ -548,6 +543,55 @@ class Store(Service):
                 _log.failure("erasing expunged messages", result)
 
         Deferred.fromCoroutine(run()).addBoth(ended)
+
+
+class Chore:
+    """A job that follows changes, see `Store.add_chore`."""
+
+    def __init__(
+        self, store: Store, name: str, job: Callable[[Tx], bool], delay: float
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._job = job
+        self._delay = delay
+        self._timer: DelayedCall | None = None
+        self._busy = False
+        self._again = False
+
+    def due(self) -> None:
+        """Something has changed."""
+        if self._busy:
+            self._again = True
+        elif self._timer is None and self._store.running:
+            self._timer = self._store.reactor.callLater(self._delay, self._start)
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _start(self) -> None:
+        self._timer = None
+        self._busy = True
+        self._again = False
+        Deferred.fromCoroutine(self._work()).addBoth(self._ended)
+
+    async def _work(self) -> None:
+        # A look is cheap, and disturbs nobody who writes.
+        while self._store.running and await self._store.write(self._job):
+            pass
+
+    def _ended(self, result: object) -> None:
+        self._busy = False
+        if isinstance(result, Failure):
+            if not result.check(StoreClosed):
+                _log.failure(f"chore {self._name}", result)
+            # It is tried again with the next change.
+            return
+        if self._again:
+            self.due()
 
 
 def default_junk_flags(account: str, mailbox: str, special_use: int, flags: int) -> int:

@@ -1,7 +1,7 @@
 """The tables. Times are microseconds since the epoch (UTC); booleans are 0 and 1.
 
 `VERSION` is raised with each change, with an upgrade step in `moxtw.store.upgrade`. A database
-with a higher version than the program's is refused. Version 1: this layout.
+with a higher version than the program's is refused.
 
 What is read for lists of many messages stands in narrow rows (`messages`), what is read for
 single ones apart (`message_meta`); what depends only on the bytes is kept once per content.
@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION: Final = 1
+VERSION: Final = 3
 
 metadata: Final = MetaData()
 

@@ -1,0 +1,143 @@
+"""Making the schema, and bringing that of an older version up to date.
+
+A new database is made as `moxtw.store.schema` says. For each version there is a step from the
+one before; steps run in order, each in a transaction of its own with the new version number,
+so that one that is interrupted begins again. They change tables only and are quick: what has
+to be computed for rows that are there is done while the server runs (`Store.add_chore`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from moxtw.log import Logger
+from moxtw.store import schema, schema_history, schema_queue
+from moxtw.store.errors import SchemaTooNew, StoreError
+
+if TYPE_CHECKING:
+    from moxtw.store.backend import Backend
+
+_log = Logger("store")
+
+
+class Upgrade:
+    """What a step does to the tables. What is there already is left as it is.
+
+    A table that a step adds is made in its newest form, so that steps behind it find columns
+    that they would add.
+    """
+
+    def __init__(self, backend: Backend, execute: Callable[[str], Any]) -> None:
+        self.dialect = backend.dialect.name
+        self._dialect = backend.dialect
+        self._backend = backend
+        self.execute = execute
+
+    def columns(self, table: str) -> set[str]:
+        """The names of the columns of a table, none if there is no such table."""
+        if self.dialect == "sqlite":
+            return {row[1] for row in self.execute(f"PRAGMA table_info({table})").fetchall()}
+        found = self.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema ="
+            f" current_schema() AND table_name = '{table}'"
+        )
+        return {row[0] for row in found.fetchall()}
+
+    def add_table(self, table: sa.Table) -> None:
+        """Make a table with its indexes."""
+        self._run(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            self.add_index(index)
+
+    def add_column(self, column: sa.Column[Any]) -> None:
+        """Add a column, which must be nullable or have a default for rows that are there."""
+        table = column.table.name
+        if column.name in self.columns(table):
+            return
+        compiler: Any = self._dialect.ddl_compiler
+        spec = compiler(self._dialect, None).get_column_specification(column)
+        self.execute(f"ALTER TABLE {table} ADD COLUMN {spec}")
+
+    def add_index(self, index: sa.Index) -> None:
+        """Make an index."""
+        self._run(CreateIndex(index, if_not_exists=True))
+
+    def _run(self, clause: Any) -> None:
+        self.execute(str(clause.compile(dialect=self._dialect)))
+
+
+def _history(up: Upgrade) -> None:
+    """Version 2: what is known of senders."""
+    up.add_table(schema_history.history_due)
+    up.add_table(schema_history.history)
+    up.add_table(schema_history.history_dkim)
+    for statement in schema_history.triggers(up.dialect):
+        up.execute(statement)
+    up.execute(
+        "INSERT INTO history_due (message_id) SELECT id FROM messages"
+        " WHERE expunged = 0 AND (flags & 48) IN (16, 32)"
+    )
+
+
+def _notifications(up: Upgrade) -> None:
+    """Version 3: what senders want to be told of queued messages."""
+    up.add_column(schema_queue.queue.c.dsn)
+    up.add_column(schema_queue.queue_retired.c.dsn)
+
+
+# The step to each version.
+STEPS: Final[dict[int, Callable[[Upgrade], None]]] = {2: _history, 3: _notifications}
+
+
+def prepare(backend: Backend) -> None:
+    """Make the schema, or upgrade it. Raises StoreError, SchemaTooNew.
+
+    Blocks; to be called before anything else uses the database.
+    """
+    if not sa.inspect(backend.engine).has_table("meta"):
+        with backend.engine.begin() as setup:
+            schema.metadata.create_all(setup)
+            setup.execute(
+                schema.meta.insert().values(key="schema_version", value=str(schema.VERSION))
+            )
+            setup.execute(schema.sequences.insert().values(name="ids", next=1))
+        backend.engine.dispose()
+        return
+    backend.engine.dispose()
+    connection = backend.connect(readonly=False)
+    try:
+        _upgrade(backend, connection)
+    finally:
+        connection.close()
+
+
+def _upgrade(backend: Backend, connection: Any) -> None:
+    execute = connection.cursor().execute
+    version = _version(execute)
+    if version > schema.VERSION:
+        raise SchemaTooNew(
+            f"the database has schema version {version}, this program knows "
+            f"{schema.VERSION}: use a newer version of the program"
+        )
+    while version < schema.VERSION:
+        version += 1
+        _log.info("upgrading the database", version=version)
+        execute(backend.begin_write)
+        try:
+            STEPS[version](Upgrade(backend, execute))
+            execute(f"UPDATE meta SET value = '{version}' WHERE key = 'schema_version'")
+            execute("COMMIT")
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+
+
+def _version(execute: Callable[[str], Any]) -> int:
+    row = execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    if row is None:
+        raise StoreError("the database has no schema version: making it was interrupted")
+    return int(row[0])
