@@ -45,10 +45,18 @@ def run_async(fn: Callable[[Any], Awaitable[T]]) -> T:
 
 
 def make_resolver(invocation: Invocation, reactor: Any) -> Resolver:
-    """The resolver of the configuration, if there is one, else that of the system."""
+    """The resolver that flag ``-resolver`` names, else that of the configuration or the system.
+
+    Raises UsageError.
+    """
     from moxtw.dns.client import StubResolver
 
     servers = None
+    if named := invocation.flags.get("resolver"):
+        try:
+            return StubResolver(reactor, [str(named)])
+        except ValueError as exc:
+            raise UsageError(f"flag -resolver: {exc}") from exc
     if os.path.exists(invocation.config_path):
         servers = [
             f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

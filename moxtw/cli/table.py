@@ -5,6 +5,7 @@ from __future__ import annotations
 from moxtw.cli.command import BOOL, TEXT, Command, Flag
 from moxtw.cli.table_config import CONFIG_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
+from moxtw.cli.table_senders import SENDER_COMMANDS
 
 _ALL = (
     Command(
@@ -168,6 +169,7 @@ The domain of the From address must be configured with selectors to sign with. L
 become CRLF, as on the wire. A signature that is there already stays.""",
         (1, 1),
     ),
+    *SENDER_COMMANDS,
     Command(
         "message parse",
         "message-file",

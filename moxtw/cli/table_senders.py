@@ -1,0 +1,73 @@
+"""Commands that check who may send."""
+
+from __future__ import annotations
+
+from moxtw.cli.command import TEXT, Command, Flag
+
+RESOLVER = Flag(
+    "resolver",
+    TEXT,
+    "Ask this DNS resolver (ip, ip:port or [ip6]:port) instead of those of mox.conf or the system.",
+)
+
+SENDER_COMMANDS = (
+    Command(
+        "spf check",
+        "domain ip",
+        "senders:spf_check",
+        """Check whether an IP address may send mail for a domain, by its SPF record.
+
+The result is as for a message from user@domain, by a client that says EHLO with the domain: none,
+neutral, pass, fail, softfail, temperror or permerror, with the mechanism that decided.""",
+        (2, 2),
+        (RESOLVER,),
+    ),
+    Command(
+        "spf lookup",
+        "domain",
+        "senders:spf_lookup",
+        """Look up the SPF record of a domain, and print it with what it says.
+
+Fails if there is none, or one that is not valid.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+    Command(
+        "spf parse",
+        "txt-record",
+        "senders:spf_parse",
+        "Check the syntax of an SPF record, and print what it says.",
+        (1, 1),
+    ),
+    Command(
+        "iprev",
+        "ip",
+        "senders:iprev",
+        """Check whether a name of an IP address leads back to the address.
+
+Mail servers whose address has no such name are mistrusted by many.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+    Command(
+        "dnsbl check",
+        "zone ip",
+        "senders:dnsbl_check",
+        """Check whether an IP address is in a DNS block list.
+
+Prints pass if it is not listed, and fail with what the list tells about it if it is.""",
+        (2, 2),
+        (RESOLVER,),
+    ),
+    Command(
+        "dnsbl checkhealth",
+        "zone",
+        "senders:dnsbl_check_health",
+        """Check whether a DNS block list works.
+
+A working list has the test address 127.0.0.2, and does not have 127.0.0.1. The same is tried
+for IPv6, which a list need not have.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+)

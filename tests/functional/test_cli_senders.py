@@ -1,0 +1,119 @@
+"""Commands about senders, with a name server on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.nameserver import BackgroundNameServer
+from tests.support.server import ROOT
+
+MOXTW = [sys.executable, "-m", "moxtw.cli.main"]
+SECONDS = 60
+
+ZONE = {
+    "a.example": {
+        "TXT": ['"v=spf1 ip4:192.0.2.0/25 " "include:b.example -all exp=why.a.example"'],
+    },
+    "b.example": {"TXT": ['"v=spf1 ip6:2001:db8::/32 x=y"']},
+    "c.example": {"TXT": ['"v=spf1 moo"']},
+    "why.a.example": {"TXT": ['"%{i} may not send for %{d}"']},
+    "1.2.0.192.in-addr.arpa": {"PTR": ["mail.a.example."]},
+    "mail.a.example": {"A": ["192.0.2.1"]},
+    "2.2.0.192.in-addr.arpa": {"PTR": ["mail.a.example."]},
+    "2.0.0.127.bl.example": {"A": ["127.0.0.2"]},
+    "1.2.0.192.bl.example": {"A": ["127.0.0.4"], "TXT": ['"has sent spam"']},
+    "1.0.0.127.sold.example": {"A": ["203.0.113.1"]},
+    "2.0.0.127.sold.example": {"A": ["203.0.113.1"]},
+}
+
+
+class SenderCommandTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = BackgroundNameServer(ZONE).start()
+        self.addCleanup(self.server.stop)
+
+    def moxtw(self, *args: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [*MOXTW, *args],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "MOXCONF": str(Path(self.mktemp()).absolute())},
+            timeout=SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def ask(self, *words: str) -> list[str]:
+        """Lines that a command prints."""
+        code, out, err = self.moxtw(*words, "-resolver", self.server.address)
+        self.assertEqual((code, err), (0, ""), words)
+        return out.splitlines()
+
+    def fails(self, *words: str, code: int = 1) -> str:
+        """The error of a command."""
+        found, out, err = self.moxtw(*words)
+        self.assertEqual((found, out), (code, ""), words)
+        return err
+
+    def test_spf(self) -> None:
+        self.assertEqual(
+            self.ask("spf", "check", "a.example", "192.0.2.1"),
+            ["status: pass", "mechanism: ip4:192.0.2.0/25", "dnssec: with"],
+        )
+        self.assertEqual(
+            self.ask("spf", "check", "a.example", "198.51.100.1"),
+            ["status: fail", "mechanism: all",
+             "explanation: 198.51.100.1 may not send for a.example", "dnssec: with"],
+        )  # fmt: skip
+        lines = self.ask("spf", "check", "c.example", "198.51.100.1")
+        self.assertEqual(lines[0], "status: permerror")
+        self.assertIn("moo", lines[1])
+        self.assertEqual(
+            self.ask("spf", "lookup", "b.example"),
+            ["v=spf1 ip6:2001:db8::/32 x=y", "(with DNSSEC)", "", "pass: ip6:2001:db8::/32",
+             "otherwise: neutral", "unknown modifier: x=y"],
+        )  # fmt: skip
+        resolver = ("-resolver", self.server.address)
+        self.assertIn("no txt records", self.fails("spf", "lookup", "bl.example", *resolver))
+        self.assertIn("moo", self.fails("spf", "lookup", "c.example", *resolver))
+
+    def test_spf_parse(self) -> None:
+        code, out, err = self.moxtw("spf", "parse", "v=spf1 mx ~all")
+        self.assertEqual((code, out, err), (0, "pass: mx\nsoftfail: all\n", ""))
+        self.assertIn("'mxx'", self.fails("spf", "parse", "v=spf1 mxx"))
+
+    def test_iprev(self) -> None:
+        self.assertEqual(
+            self.ask("iprev", "192.0.2.1"),
+            ["status: pass", "name: mail.a.example", "names: mail.a.example", "dnssec: with"],
+        )
+        self.assertEqual(self.ask("iprev", "192.0.2.2")[0], "status: fail")
+
+    def test_dnsbl(self) -> None:
+        self.assertEqual(
+            self.ask("dnsbl", "check", "bl.example", "192.0.2.1"),
+            ["status: fail (listed)", "codes: 127.0.0.4", "explanation: has sent spam"],
+        )
+        self.assertEqual(
+            self.ask("dnsbl", "check", "bl.example", "192.0.2.2"), ["status: pass (not listed)"]
+        )
+        lines = self.ask("dnsbl", "checkhealth", "bl.example")
+        self.assertEqual(lines[0], "healthy")
+        self.assertIn("not for IPv6", lines[1])
+        error = self.fails("dnsbl", "checkhealth", "sold.example", "-resolver", self.server.address)
+        self.assertIn("203.0.113.1", error)
+
+    def test_usage(self) -> None:
+        for words in (
+            ("spf", "check", "a.example", "a.example"),
+            ("spf", "check", "a..example", "192.0.2.1"),
+            ("iprev", "192.0.2.1", "-resolver", "nonsense"),
+            ("dnsbl", "check", "bl.example"),
+        ):
+            self.assertIn("usage: moxtw", self.fails(*words, code=2))
