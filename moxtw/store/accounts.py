@@ -19,6 +19,7 @@ from moxtw.store.schema import (
     tls_public_keys,
     web_sessions,
 )
+from moxtw.store.schema_annotations import annotation_table
 from moxtw.store.tx import Statement, Tx
 
 _COLUMNS = (accounts.c.id, accounts.c.name, accounts.c.modseq, accounts.c.disk_usage)
@@ -189,7 +190,7 @@ _ERASE_ROWS = Statement(
 )
 _DROP = [
     Statement(table.delete().where(table.c.account_id == bindparam("a")))
-    for table in (recipients, outgoing, credentials, web_sessions, subscriptions)
+    for table in (annotation_table, recipients, outgoing, credentials, web_sessions, subscriptions)
 ]
 _DROP_KEYS = Statement(tls_public_keys.delete().where(tls_public_keys.c.account == bindparam("n")))
 _DROP_MAILBOXES = Statement(mailboxes.delete().where(mailboxes.c.account_id == bindparam("a")))

@@ -31,6 +31,14 @@ class TooMany(StoreError):
     """A bound on what may be kept of a kind; the text says which."""
 
 
+class TooManyAnnotations(TooMany):
+    """The account has as many annotations as it may have."""
+
+
+class AnnotationsTooLarge(TooMany):
+    """The account's annotations are as large as they may be."""
+
+
 class OverQuota(StoreError):
     """The message does not fit into what the account may hold."""
 

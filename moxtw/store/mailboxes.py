@@ -260,10 +260,11 @@ def ensure(tx: Tx, account_id: int, name: str) -> Mailbox:
 
 
 def delete(tx: Tx, account_id: int, name: str) -> Mailbox:
-    """Remove a mailbox with its messages; its subscription stays.
+    """Remove a mailbox with messages and annotations; its subscription stays.
 
     Raises NoSuchMailbox, MailboxHasChildren, and InvalidMailboxName for Inbox.
     """
+    from moxtw.store import annotations as annotation_ops
     from moxtw.store import changing
 
     mailbox = named(tx, account_id, name)
@@ -272,6 +273,7 @@ def delete(tx: Tx, account_id: int, name: str) -> Mailbox:
     if tx.one(_CHILD, a=account_id, p=mailbox.id) is not None:
         raise MailboxHasChildren(name)
     changing.expunge_mailbox(tx, account_id, mailbox.id)
+    annotation_ops.expunge_mailbox(tx, account_id, mailbox.id)
     tx.run(_EXPUNGE, i=mailbox.id, m=accounts.modseq(tx, account_id))
     return mailbox
 
@@ -280,9 +282,11 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
     """Rename a mailbox and those below it; missing parents of the new name are made.
 
     Returns what changed as (old name or None for made ones, mailbox). Inbox stays: a new
-    mailbox gets its messages. Subscriptions keep the old names. Raises NoSuchMailbox,
-    MailboxExists, InvalidMailboxName.
+    mailbox gets its messages, and copies of its annotations. Subscriptions keep the old
+    names. Raises NoSuchMailbox, MailboxExists, InvalidMailboxName, and what
+    `annotations.copy` raises.
     """
+    from moxtw.store import annotations as annotation_ops
     from moxtw.store import transfer
 
     new = valid_name(new)
@@ -292,6 +296,7 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
     if old == "Inbox":
         made = create(tx, account_id, new)
         transfer.move(tx, account_id, mailbox.id, [(1, 0xFFFFFFFF)], made[-1].id, adapt=False)
+        annotation_ops.copy(tx, account_id, mailbox.id, made[-1].id)
         return [(None, m) for m in made]
     if new.startswith(old + "/"):
         raise InvalidMailboxName("a mailbox can not be moved below itself")

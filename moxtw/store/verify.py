@@ -17,6 +17,7 @@ from moxtw.store.queueverify import verify_queue
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
 from moxtw.store.schema import mailboxes as mailbox_table
+from moxtw.store.schema_annotations import annotation_table
 from moxtw.store.tx import Statement, Tx
 
 MAX_PER_KIND: Final = 20
@@ -81,6 +82,15 @@ _MESSAGES = Statement(
     .where(messages.c.account_id == bindparam("a"), messages.c.id > bindparam("after"))
     .order_by(messages.c.id)
     .limit(1000)
+)
+_ANNOTATIONS = Statement(
+    sa.select(
+        annotation_table.c.mailbox_id,
+        annotation_table.c.key,
+        annotation_table.c.create_seq,
+        annotation_table.c.modseq,
+        annotation_table.c.expunged,
+    ).where(annotation_table.c.account_id == bindparam("a"))
 )
 _CONTENTS = Statement(
     sa.select(
@@ -187,6 +197,8 @@ def _verify_account(tx: Tx, name: str) -> list[str]:
         expected = live_names.get(parent, -1) if parent else 0
         if box["parent_id"] != expected:
             errors.add("parent", f"mailbox {box['name']!r}: parent does not fit the name")
+    for row in tx.all(_ANNOTATIONS, a=account.id):
+        _verify_annotation(row, boxes, top_modseq, errors)
     counted_usage = 0
     parents: dict[int, tuple[int, ...]] = {}
     after = 0
@@ -212,10 +224,28 @@ def _verify_account(tx: Tx, name: str) -> list[str]:
                 "counts", f"mailbox {box['name']!r}: counts {kept}, counted {box['counted']}"
             )
         if box["highest"] > box["modseq"]:
-            errors.add("mailbox modseq", f"mailbox {box['name']!r}: modseq below a message's")
+            errors.add(
+                "mailbox modseq", f"mailbox {box['name']!r}: modseq below that of what it holds"
+            )
     if counted_usage != disk_usage:
         errors.add("disk usage", f"disk usage {disk_usage}, counted {counted_usage}")
     return errors.texts
+
+
+def _verify_annotation(
+    row: tuple[Any, ...], boxes: dict[int, dict[str, Any]], top_modseq: int, errors: _Errors
+) -> None:
+    box_id, key, create, modseq, expunged = row
+    label = f"annotation {key!r} of mailbox {box_id}"
+    if not 0 < create <= modseq <= top_modseq:
+        errors.add("annotation modseq", f"{label}: bad create_seq or modseq")
+    if not box_id:
+        return
+    box = boxes.get(box_id)
+    if box is None or (box["expunged"] and not expunged):
+        errors.add("mailbox of annotation", f"{label}: the mailbox is missing or deleted")
+    elif not box["expunged"]:
+        box["highest"] = max(box["highest"], modseq)
 
 
 def _verify_message(

@@ -520,7 +520,7 @@ class DamageTests(SynchronousTestCase):
             (f"UPDATE mailboxes SET unseen = 0 {inbox}", "counts"),
             (f"UPDATE mailboxes SET deleted_size = 0 {inbox}", "counts"),
             (f"UPDATE mailboxes SET uidnext = 2 {inbox}", "not below uidnext"),
-            (f"UPDATE mailboxes SET modseq = create_seq {inbox}", "modseq below a message's"),
+            (f"UPDATE mailboxes SET modseq = create_seq {inbox}", "modseq below that of what"),
             (f"UPDATE mailboxes SET keywords = '' {inbox}", "keywords are not in"),
             (f"UPDATE mailboxes SET parent_id = 2 {inbox}", "parent does not fit"),
             ("UPDATE mailboxes SET name = 'a/b' WHERE name = 'Trash'", "parent does not fit"),
