@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 metadata: Final = MetaData()
 

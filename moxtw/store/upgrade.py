@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from moxtw.log import Logger
-from moxtw.store import schema, schema_history, schema_queue
+from moxtw.store import schema, schema_annotations, schema_history, schema_queue
 from moxtw.store.errors import SchemaTooNew, StoreError
 
 if TYPE_CHECKING:
@@ -89,8 +89,21 @@ def _notifications(up: Upgrade) -> None:
     up.add_column(schema_queue.queue_retired.c.dsn)
 
 
+def _objects(up: Upgrade) -> None:
+    """Version 4: which messages are copies of which; annotations."""
+    up.add_column(schema.message_meta.c.email_id)
+    for index in schema.message_meta.indexes:
+        if index.name == "message_meta_email_id":
+            up.add_index(index)
+    up.add_table(schema_annotations.annotation_table)
+
+
 # The step to each version.
-STEPS: Final[dict[int, Callable[[Upgrade], None]]] = {2: _history, 3: _notifications}
+STEPS: Final[dict[int, Callable[[Upgrade], None]]] = {
+    2: _history,
+    3: _notifications,
+    4: _objects,
+}
 
 
 def prepare(backend: Backend) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SkipTest, TestCase
 
 from moxtw.store import accounts, changing, mailboxes, messages, search, transfer, verify
+from moxtw.store import annotations as annotation_ops
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
 from tests.support.server import free_port
@@ -107,6 +108,20 @@ class PostgreSQLTests(TestCase):
         )
         self.assertEqual(gone, [1, 2, 3, 4, 5])
         await store.write(lambda tx: mailboxes.rename(tx, account.id, "Archive", "Old/Mail"))
+        copies = await store.read(
+            lambda tx: search.search(tx, archive.id, search.Email(added[0].id))
+        )
+        self.assertEqual(copies, [1])
+        entries = [("/private/a", annotation_ops.Value(b"\0one", False)), ("/private/b", None)]
+        for _ in range(2):
+            await store.write(
+                lambda tx: annotation_ops.change(tx, account.id, inbox.id, entries)
+            )
+        await store.write(lambda tx: mailboxes.rename(tx, account.id, "Inbox", "Copy"))
+        names = await store.read(lambda tx: annotation_ops.names(tx, account.id))
+        self.assertEqual([(name.key, name.size) for name in names], [("/private/a", 4)] * 2)
+        changes = await store.read(lambda tx: annotation_ops.changed_since(tx, account.id, 0))
+        self.assertEqual(len(changes), 2)
 
         def fail(tx: Any) -> None:
             mailboxes.create(tx, account.id, "Never")

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.store import accounts, history, mailboxes, messages, queuedb, schema, upgrade
+from moxtw.store import annotations as annotation_ops
 from moxtw.store.backend import open_backend
 from moxtw.store.db import Store
 from moxtw.store.errors import SchemaTooNew, StoreError
@@ -77,6 +78,18 @@ class UpgradeTests(SynchronousTestCase):
         self.assertTrue(whole.endswith(b"body 3\r\n"), whole)
         queued = job(store, queuedb.get, 1)
         self.assertEqual(queued.dsn.notify, 0)
+
+    def test_messages_are_themselves_and_annotations_can_be_kept(self) -> None:
+        self.old()
+        store = self.open()
+        account = job(store, accounts.get, "me")
+        inbox = job(store, mailboxes.find, account.id, "Inbox")
+        rows = job(store, messages.rows, inbox.id, [(1, 9)], Want.EMAIL)
+        self.assertEqual([row.email_id for row in rows], [row.id for row in rows])
+        entry = ("/private/comment", annotation_ops.Value(b"old", True))
+        job(store, annotation_ops.change, account.id, inbox.id, [entry])
+        found = job(store, annotation_ops.names, account.id)
+        self.assertEqual(found, [(inbox.id, "/private/comment", 3)])
 
     def test_history_is_made_of_what_was_judged(self) -> None:
         self.old()
