@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION: Final = 4
+VERSION: Final = 2
 
 metadata: Final = MetaData()
 

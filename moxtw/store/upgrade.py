@@ -8,7 +8,7 @@ to be computed for rows that are there is done while the server runs (`Store.add
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -71,7 +71,7 @@ class Upgrade:
 
 
 def _history(up: Upgrade) -> None:
-    """Version 2: what is known of senders."""
+    """What is known of senders."""
     up.add_table(schema_history.history_due)
     up.add_table(schema_history.history)
     up.add_table(schema_history.history_dkim)
@@ -84,13 +84,13 @@ def _history(up: Upgrade) -> None:
 
 
 def _notifications(up: Upgrade) -> None:
-    """Version 3: what senders want to be told of queued messages."""
+    """What senders want to be told of queued messages."""
     up.add_column(schema_queue.queue.c.dsn)
     up.add_column(schema_queue.queue_retired.c.dsn)
 
 
 def _objects(up: Upgrade) -> None:
-    """Version 4: which messages are copies of which; annotations."""
+    """Which messages are copies of which; annotations."""
     up.add_column(schema.message_meta.c.email_id)
     for index in schema.message_meta.indexes:
         if index.name == "message_meta_email_id":
@@ -98,11 +98,14 @@ def _objects(up: Upgrade) -> None:
     up.add_table(schema_annotations.annotation_table)
 
 
-# The step to each version.
-STEPS: Final[dict[int, Callable[[Upgrade], None]]] = {
-    2: _history,
-    3: _notifications,
-    4: _objects,
+# What to do for each version. Version 2 is not released yet: what a change of the tables needs
+# goes in there.
+STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
+    2: (
+        _history,
+        _notifications,
+        _objects,
+    ),
 }
 
 
@@ -141,7 +144,8 @@ def _upgrade(backend: Backend, connection: Any) -> None:
         _log.info("upgrading the database", version=version)
         execute(backend.begin_write)
         try:
-            STEPS[version](Upgrade(backend, execute))
+            for step in STEPS[version]:
+                step(Upgrade(backend, execute))
             execute(f"UPDATE meta SET value = '{version}' WHERE key = 'schema_version'")
             execute("COMMIT")
         except BaseException:
