@@ -45,6 +45,7 @@ STATIC: Final[tuple[str, ...]] = (
     "NAMESPACE",  # RFC 2342
     "MULTIAPPEND",  # RFC 3502
     "PREVIEW",  # RFC 8970
+    "UIDONLY",  # RFC 9586
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474
 )
@@ -55,6 +56,7 @@ ENABLEABLE: Final[dict[str, tuple[str, ...]]] = {
     "UTF8=ACCEPT": (),
     "CONDSTORE": (),
     "QRESYNC": ("CONDSTORE",),
+    "UIDONLY": (),
 }
 # How names are written in the ENABLED response.
 ENABLE_SPELLING: Final[dict[str, str]] = {"IMAP4REV2": "IMAP4rev2"}

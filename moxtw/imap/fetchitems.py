@@ -128,10 +128,14 @@ FLAG_ROW: Final = {"uid": 0, "flags": 1, "keywords": 2, "modseq": 3}
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What a FETCH asks for: columns (the UID first) and sections."""
+    """What a FETCH asks for: columns (the UID first) and sections.
+
+    `asks_uid`: the client named the UID itself.
+    """
 
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
+    asks_uid: bool = False
 
     @property
     def seen(self) -> bool:
@@ -159,7 +163,7 @@ class Items:
         column = COLUMNS[name]
         if column in self.columns:
             return self
-        return Items((*self.columns, column), self.sections)
+        return Items((*self.columns, column), self.sections, self.asks_uid)
 
     def lines(
         self,
@@ -168,11 +172,22 @@ class Items:
         utf8: bool,
         at: dict[str, int] = ROW,
         end: bytes = b")\r\n",
+        uidonly: bool = False,
     ) -> list[bytes]:
-        """The beginning of each row's FETCH response, up to and with `end`."""
-        template = b" ".join([column.template for column in self.columns])
-        columns = [column.values(rows, at, utf8) for column in self.columns]
-        whole = b"* %d FETCH (" + template + end
+        """The beginning of each row's FETCH response, up to and with `end`.
+
+        With `uidonly` it is UIDFETCH (RFC 9586 3.2), where the UID takes the number's place.
+        """
+        shown = self.columns
+        start = b"* %d FETCH ("
+        if uidonly:
+            start = b"* %d UIDFETCH ("
+            numbers = list(map(itemgetter(at["uid"]), rows))
+            if not self.asks_uid:
+                shown = shown[1:]
+        template = b" ".join([column.template for column in shown])
+        columns = [column.values(rows, at, utf8) for column in shown]
+        whole = start + template + (end if shown else end.lstrip())
         return list(map(whole.__mod__, zip(numbers, *columns, strict=True)))
 
 
@@ -180,8 +195,10 @@ def parse_items(p: Parser) -> Items:
     """One item, a macro, or items in parentheses. The UID is always among them."""
     names: dict[bytes, None] = {b"UID": None}
     sections: dict[bytes, Section] = {}
+    asks_uid = False
 
     def item() -> None:
+        nonlocal asks_uid
         word = p.word()
         if word in (b"BODY", b"BODY.PEEK", b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE") and p.take(
             b"["
@@ -199,6 +216,7 @@ def parse_items(p: Parser) -> Items:
                 p.expect(b"LAZY")
                 p.expect(b")")
             names[word] = None
+            asks_uid = asks_uid or word == b"UID"
             return
         else:
             raise Bad("unknown FETCH item")
@@ -216,7 +234,7 @@ def parse_items(p: Parser) -> Items:
             p.parenthesised(item)
         else:
             item()
-    return Items(tuple(COLUMNS[name] for name in names), tuple(sections.values()))
+    return Items(tuple(COLUMNS[name] for name in names), tuple(sections.values()), asks_uid)
 
 
 def _parse_section(p: Parser, word: bytes) -> Section:

@@ -109,6 +109,15 @@ def fetch_lines(session: Session, numbers: Iterable[int], rows: Sequence[FlagRow
     """FETCH responses that tell of changed flags, without those of messages not in view (0)."""
     flag_list = wire.flag_list
     pairs = zip(numbers, rows, strict=True)
+    if session.uidonly:
+        return b"".join(
+            [
+                b"* %d UIDFETCH (FLAGS (%b)" % (row.uid, flag_list(row.flags, row.keywords))
+                + (b" MODSEQ (%d))\r\n" % row.modseq if session.condstore else b")\r\n")
+                for number, row in pairs
+                if number
+            ]
+        )
     if session.condstore:
         return b"".join(
             [
@@ -168,7 +177,7 @@ def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int])
     if not pairs:
         return
     known = [uid for _, uid in pairs]
-    if session.qresync:
+    if session.vanished:
         for piece in seqset.format_pieces(seqset.to_ranges(known)):
             conn.send(b"* VANISHED %b\r\n" % piece)
     else:

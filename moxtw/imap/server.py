@@ -6,7 +6,7 @@ A command runs to its end before the next is read, so replies come in the order 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
@@ -15,13 +15,13 @@ from twisted.python.failure import Failure
 from moxtw import metrics
 from moxtw.imap import auth, capability, commands, notices
 from moxtw.imap.commands import append
-from moxtw.imap.connection import READ_LITERAL, Connection, Gone, TimedOut
+from moxtw.imap.connection import READ_LITERAL, Connection, Discard, Gone, TimedOut
 from moxtw.imap.context import IMPLICIT_TLS, IMAPContext, IMAPListener
 from moxtw.imap.errors import Bad, Close, IMAPError, No
 from moxtw.imap.lexer import MAX_LINE, MAX_LITERAL, MAX_LITERALS, MAX_LITERALS_SIZE
 from moxtw.imap.parser import LITERAL, NeedLiteral, Parser
 from moxtw.imap.registry import Command, State
-from moxtw.imap.session import Session
+from moxtw.imap.session import Session, uid_required
 from moxtw.log import TRACE, TRACEAUTH, Logger
 from moxtw.store import accounts, mailboxes
 from moxtw.store.auth import Login
@@ -30,6 +30,13 @@ from moxtw.store.tx import Tx
 
 _log: Final = Logger("imapserver")
 _SECRET: Final = (b"LOGIN", b"AUTHENTICATE")
+
+# Commands whose arguments or answers have sequence numbers (RFC 9586 3.3).
+_NUMBERS: Final = frozenset(
+    ("FETCH", "STORE", "COPY", "MOVE", "SEARCH", "REPLACE", "SORT", "THREAD")
+)
+# So many bytes of literals are skipped behind a command that is refused unread.
+_MAX_SKIPPED: Final = 1_000_000
 
 # After so many literals a command is parsed no more until all of it has been read.
 _PARSED_LITERALS: Final = 8
@@ -182,7 +189,9 @@ class IMAPServer(Connection):
             if name != "ID":
                 self.login.settle(self)
             if not command.states & self.now_state:
-                raise No(f"{name} is not possible in this state")
+                await self._refuse(p, No(f"{name} is not possible in this state"))
+            if name in _NUMBERS and self.session is not None and self.session.uidonly:
+                await self._refuse(p, uid_required())
             args = await self._arguments(p, command)
             text = await command.run(self, tag, args)
             if text is not None:
@@ -265,6 +274,19 @@ class IMAPServer(Connection):
                 # must not cost the square of its length, though.
                 need = p.announced() if len(p.literals) >= _PARSED_LITERALS else None
             p.rewind(start)
+
+    async def _refuse(self, p: Parser, exc: IMAPError) -> NoReturn:
+        """Raise `exc` for a command whose arguments are not looked at.
+
+        What literals it brings along without asking are read, up to some size, so that the
+        connection goes on (RFC 7888 4).
+        """
+        left = _MAX_SKIPPED
+        while (need := p.announced()) is not None and not need.sync and need.size <= left:
+            left -= need.size + 100
+            await self.stream_literal(need.size, Discard())
+            p.restart(await self.read_line(READ_LITERAL))
+        raise exc
 
     async def _fail(self, tag: bytes | None, exc: IMAPError, p: Parser) -> None:
         if self.appends:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from moxtw.imap import seqset
 from moxtw.imap.directory import Names
+from moxtw.imap.errors import Bad
 from moxtw.imap.seqset import Ranges
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class View:
         "readonly",
         "saved",
         "uidnext",
+        "uidonly",
         "uids",
         "uidvalidity",
     )
@@ -54,6 +56,8 @@ class View:
         self.uids = uids
         self.modseq = modseq
         self.readonly = readonly
+        # The client uses no sequence numbers (RFC 9586).
+        self.uidonly = False
         self.own: set[int] = set()
         # Result of the last SEARCH with SAVE (RFC 5182): UIDs.
         self.saved: Ranges = []
@@ -88,6 +92,8 @@ class View:
         if numbers.uid:
             last = self.uids[-1] if self.uids else 0
             return seqset.slices(self.uids, seqset.resolve(numbers.ranges, last))
+        if self.uidonly:
+            raise uid_required()
         given = numbers.ranges
         if search:
             given = seqset.without_open(given, len(self.uids))
@@ -107,6 +113,11 @@ class MessageSet:
     uid: bool
 
 
+def uid_required() -> Bad:
+    """Refuses sequence numbers, after ENABLE UIDONLY (RFC 9586 3.3)."""
+    return Bad("sequence numbers are not to be used after ENABLE UIDONLY", b"UIDREQUIRED")
+
+
 class Session:
     """Who has logged in, what the client has enabled, which mailbox is selected."""
 
@@ -122,6 +133,7 @@ class Session:
         "polled",
         "qresync",
         "rev2",
+        "uidonly",
         "unsubscribe",
         "utf8",
         "view",
@@ -137,6 +149,7 @@ class Session:
         self.rev2 = False
         self.condstore = False
         self.qresync = False
+        self.uidonly = False
         self.view: View | None = None
         # Modseq of the account of which the bus told, and up to which the store was asked.
         self.latest = 0
@@ -153,6 +166,14 @@ class Session:
         self.utf8 = self.rev2 or "UTF8=ACCEPT" in self.enabled
         self.condstore = "CONDSTORE" in self.enabled
         self.qresync = "QRESYNC" in self.enabled
+        self.uidonly = "UIDONLY" in self.enabled
+        if self.view is not None:
+            self.view.uidonly = self.uidonly
+
+    @property
+    def vanished(self) -> bool:
+        """Whether removals are told as VANISHED (RFC 7162 3.2.10.1, RFC 9586 3.4)."""
+        return self.qresync or self.uidonly
 
     def wrote(self, modseq: int, mailbox_id: int = 0, added_to: int = 0) -> None:
         """A change by this session took `modseq`.

@@ -24,6 +24,7 @@ from moxtw.imap.wire import SEEN
 from moxtw.mail import mime, transfer
 from moxtw.store import changing, messages
 from moxtw.store.errors import NoContent, NoSuchMailbox
+from moxtw.store.model import FlagRow, Row, StoreResult
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _FLAGS_BATCH: Final = 1000
 _ROWS_BATCH: Final = 400
 _SECTIONS_BATCH: Final = 64
-# Messages that Seen is set on in one transaction.
-_SEEN_BATCH: Final = 1000
 # A batch of sections ends when it has so many bytes.
 _BATCH_BYTES: Final = 256 * 1024
 
@@ -84,16 +83,27 @@ def parse_fetch(p: Parser, uid: bool = False) -> Fetch:
     return Fetch(numbers, items, changed_since, vanished)
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """The beginning of the response of a message that Seen must be set on first."""
+
+    row: Row
+    number: int
+
+
+Piece = bytes | sections.Stream | Unseen
+
+
 class Batch(NamedTuple):
     """What a job makes of some messages.
 
     `out` are pieces of the response; `done` is how many of the messages it covers, `unseen`
-    those that Seen must be set on, `expunged` whether some have gone.
+    whether Seen must be set on some, `expunged` whether some have gone.
     """
 
-    out: list[bytes | sections.Stream]
+    out: list[Piece]
     done: int
-    unseen: list[int]
+    unseen: bool
     expunged: bool
 
 
@@ -104,6 +114,7 @@ class _Job:
         self.mailbox_id = view.mailbox_id
         self.items = items
         self.utf8 = session.utf8
+        self.uidonly = session.uidonly
         self.want = items.want()
         if items.flags_only:
             self.size = _FLAGS_BATCH
@@ -121,8 +132,8 @@ class _Job:
         rows = messages.flags(tx, self.mailbox_id, _ranges(uids, numbers))
         if len(rows) != len(uids):
             return self.columns(tx, uids, numbers)
-        lines = self.items.lines(rows, numbers, self.utf8, FLAG_ROW)
-        return Batch([b"".join(lines)], len(uids), [], False)
+        lines = self.items.lines(rows, numbers, self.utf8, FLAG_ROW, uidonly=self.uidonly)
+        return Batch([b"".join(lines)], len(uids), False, False)
 
     def _rows(
         self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]
@@ -143,35 +154,62 @@ class _Job:
     def columns(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
         """What the store keeps ready."""
         rows, numbers, gone = self._rows(tx, uids, numbers)
-        lines = self.items.lines(rows, numbers, self.utf8)
-        return Batch([b"".join(lines)], len(uids), [], gone)
+        lines = self.items.lines(rows, numbers, self.utf8, uidonly=self.uidonly)
+        return Batch([b"".join(lines)], len(uids), False, gone)
 
     def sections(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
         """Sections of messages, up to some size."""
         rows, numbers, gone = self._rows(tx, uids, numbers)
-        starts = self.items.lines(rows, numbers, self.utf8, end=b"")
-        out: list[bytes | sections.Stream] = []
-        unseen: list[int] = []
+        starts = self.items.lines(rows, numbers, self.utf8, end=b" ", uidonly=self.uidonly)
+        out: list[Piece] = []
+        unseen = False
         size = done = 0
         last = -1
-        for row, start in zip(rows, starts, strict=True):
-            out.append(start)
+        for row, number, start in zip(rows, numbers, starts, strict=True):
+            if self.mark_seen and not row.flags & SEEN:
+                out.append(Unseen(row, number))
+                unseen = True
+            else:
+                out.append(start)
             tree = mime.unpack_tree(row.tree)
-            for section in self.items.sections:
-                out.append(b" ")
+            for index, section in enumerate(self.items.sections):
+                if index:
+                    out.append(b" ")
                 for piece in sections.write(tx, row, tree, section):
                     out.append(piece)
                     size += piece.length if isinstance(piece, sections.Stream) else len(piece)
             out.append(b")\r\n")
-            if self.mark_seen and not row.flags & SEEN:
-                unseen.append(row.uid)
             last = row.uid
             if size >= _BATCH_BYTES:
                 break
         done = len(uids)
         if size >= _BATCH_BYTES:
             done = uids.index(last) + 1
-        return Batch(_joined(out), done, unseen, gone)
+        return Batch(out if unseen else joined(out), done, unseen, gone)
+
+    def seen(
+        self, out: Sequence[Piece], became: dict[int, FlagRow], condstore: bool
+    ) -> list[Piece]:
+        """The pieces with the beginnings of messages that Seen was set on.
+
+        Their new flags stand there (RFC 9051 6.4.5), with the modseq for those who know it.
+        """
+        plain, with_flags = self.items, self.items.with_column(b"FLAGS")
+        if condstore:
+            with_flags = with_flags.with_column(b"MODSEQ")
+        result: list[Piece] = []
+        for piece in out:
+            if isinstance(piece, Unseen):
+                row, items = piece.row, plain
+                now = became.get(row.uid)
+                if now is not None:
+                    items = with_flags
+                    row = row._replace(flags=now.flags, keywords=now.keywords, modseq=now.modseq)
+                piece = items.lines(
+                    [row], [piece.number], self.utf8, end=b" ", uidonly=self.uidonly
+                )[0]
+            result.append(piece)
+        return joined(result)
 
 
 def _ranges(uids: Sequence[int], numbers: Sequence[int]) -> Ranges:
@@ -185,9 +223,9 @@ def _ranges(uids: Sequence[int], numbers: Sequence[int]) -> Ranges:
     return ranges
 
 
-def _joined(pieces: list[bytes | sections.Stream]) -> list[bytes | sections.Stream]:
+def joined(pieces: list[Piece]) -> list[Piece]:
     """The same with neighbouring bytes made one."""
-    result: list[bytes | sections.Stream] = []
+    result: list[Piece] = []
     run: list[bytes] = []
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -235,7 +273,6 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
     if args.changed_since is not None:
         slices = await _changed(conn, view, args, slices)
     job = _Job(session, view, items)
-    unseen: list[int] = []
     expunged = False
     left = deque(slices)
     try:
@@ -245,20 +282,21 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
             if batch.done < len(uids):
                 rest = seqset.to_ranges(numbers[batch.done :])
                 left.extendleft((start - 1, stop) for start, stop in reversed(rest))
-            unseen += batch.unseen
             expunged = expunged or batch.expunged
-            for piece in batch.out:
+            out = batch.out
+            if batch.unseen:
+                became = await _set_seen(conn, session, view, out)
+                out = job.seen(out, became, session.condstore)
+            for piece in out:
                 if isinstance(piece, sections.Stream):
                     await _stream(conn, piece)
                 else:
+                    assert isinstance(piece, bytes)
                     conn.send(piece)
             await conn.drain()
     except NoContent as exc:
         conn.log.error("message content missing", err=exc)
         raise No("the content of a message is missing") from exc
-    finally:
-        if unseen:
-            await _set_seen(conn, session, view, unseen)
     if expunged:
         return b"[EXPUNGEISSUED] some messages have been expunged"
     return b"FETCH done"
@@ -313,22 +351,26 @@ async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
             return
 
 
-async def _set_seen(conn: IMAPServer, session: Session, view: View, uids: list[int]) -> None:
-    """Set Seen on messages that were read."""
-    for start in range(0, len(uids), _SEEN_BATCH):
-        ranges = seqset.to_ranges(uids[start : start + _SEEN_BATCH])
+async def _set_seen(
+    conn: IMAPServer, session: Session, view: View, out: Sequence[Piece]
+) -> dict[int, FlagRow]:
+    """Set Seen on messages whose responses are about to go out; gives their flags by UID."""
+    ranges = seqset.to_ranges(piece.row.uid for piece in out if isinstance(piece, Unseen))
 
-        def job(tx: Tx, ranges: Ranges = ranges) -> int:
-            try:
-                return changing.store_flags(
-                    tx, session.account_id, view.mailbox_id, ranges, "+", SEEN
-                ).modseq
-            except NoSuchMailbox:
-                return 0
+    def job(tx: Tx) -> StoreResult | None:
+        try:
+            return changing.store_flags(
+                tx, session.account_id, view.mailbox_id, ranges, "+", SEEN
+            )
+        except NoSuchMailbox:
+            return None
 
-        modseq = await conn.app.store.write(job)
-        # The client is told like of changes by others.
-        session.latest = max(session.latest, modseq)
+    result = await conn.app.store.write(job)
+    if result is None:
+        return {}
+    if result.changed:
+        session.wrote(result.modseq, view.mailbox_id)
+    return {row.uid: row for row in (*result.changed, *result.unchanged)}
 
 
 COMMANDS = (

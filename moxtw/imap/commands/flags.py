@@ -166,6 +166,8 @@ def _silent(session: Session, view: View, result: StoreResult) -> Iterator[bytes
     for number, row, before in zip(numbers, result.changed, result.before, strict=True):
         if before > view.modseq and before not in view.own:
             yield notices.fetch_lines(session, [number], [row])
+        elif session.uidonly and session.condstore:
+            yield b"* %d UIDFETCH (MODSEQ (%d))\r\n" % (row.uid, row.modseq)
         elif session.condstore:
             yield b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (number, row.uid, row.modseq)
 

@@ -16,7 +16,7 @@ from moxtw.imap.errors import Bad, No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
-from moxtw.imap.session import View
+from moxtw.imap.session import View, uid_required
 from moxtw.store import changing, mailboxes, messages
 from moxtw.store.errors import NoSuchMailbox
 from moxtw.store.model import FlagRow, Mailbox
@@ -135,6 +135,8 @@ async def select(conn: IMAPServer, args: Select, readonly: bool) -> bytes:
         conn.sendUntaggedResponse(b"OK [CLOSED] the mailbox selected before is closed")
     if args.resync is not None and not session.qresync:
         raise Bad("QRESYNC must be enabled first")
+    if session.uidonly and args.resync is not None and args.resync.match:
+        raise uid_required()
     name = valid_name(args.name)
     if args.condstore:
         enable_condstore(conn)
@@ -167,6 +169,7 @@ async def select(conn: IMAPServer, args: Select, readonly: bool) -> bytes:
         raise No("there is no such mailbox", b"NONEXISTENT")
     mailbox = found.mailbox
     view = View(mailbox, found.uids, modseq=mailbox.modseq, readonly=readonly)
+    view.uidonly = session.uidonly
     session.view = view
     if handle is not None:
         handle.seen(max(mailbox.modseq, session.polled))
@@ -192,7 +195,8 @@ def _describe(
     if not session.rev2:
         conn.sendUntaggedResponse(b"0 RECENT")
     conn.sendUntaggedResponse(b"%d EXISTS" % len(view.uids))
-    if not session.rev2 and unseen is not None and (number := view.number(unseen)):
+    numbers = not session.rev2 and not session.uidonly
+    if numbers and unseen is not None and (number := view.number(unseen)):
         conn.sendUntaggedResponse(b"OK [UNSEEN %d] first unseen" % number)
     conn.sendUntaggedResponse(b"OK [UIDVALIDITY %d] uids valid" % view.uidvalidity)
     conn.sendUntaggedResponse(b"OK [UIDNEXT %d] next uid" % view.uidnext)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.internet.defer import Deferred, fail
 
 from moxtw.imap.commands import flags
@@ -261,7 +263,8 @@ class FetchTests(IMAPTestCase):
         header = whole[: whole.index(b"\r\n\r\n") + 4]
         self.assertEqual(
             client.output(),
-            b"* 1 FETCH (UID 1 RFC822.SIZE %d RFC822.HEADER {%d}\r\n%b RFC822 {%d}\r\n%b)\r\n"
+            b"* 1 FETCH (UID 1 RFC822.SIZE %d FLAGS (\\Seen)"
+            b" RFC822.HEADER {%d}\r\n%b RFC822 {%d}\r\n%b)\r\n"
             b"a OK FETCH done\r\n" % (len(whole), len(header), header, len(whole), whole),
         )
 
@@ -271,11 +274,55 @@ class FetchTests(IMAPTestCase):
         client.ok("FETCH 1 BODY.PEEK[]")
         client.ok("FETCH 1 RFC822.HEADER")
         self.assertEqual(client.ok("NOOP"), [])
-        client.ok("FETCH 1 BODY[]")
-        self.assertEqual(client.ok("NOOP"), ["* 1 FETCH (UID 1 FLAGS (\\Seen))"])
-        lines = client.ok("UID FETCH 2 RFC822.TEXT")
-        self.assertEqual(lines[-1], "* 2 FETCH (UID 2 FLAGS (\\Seen))")
+        # RFC 9051 6.4.5: the flags that the command changed are in its responses.
+        self.assertEqual(
+            client.ok("FETCH 1 (FLAGS BODY[TEXT])")[0],
+            "* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[TEXT] {6}",
+        )
         self.assertEqual(client.ok("NOOP"), [])
+        lines = client.ok("UID FETCH 1:2 RFC822.TEXT")
+        self.assertEqual(lines[0], "* 1 FETCH (UID 1 RFC822.TEXT {6}")
+        self.assertEqual(lines[3], "* 2 FETCH (UID 2 FLAGS (\\Seen) RFC822.TEXT {6}")
+        self.assertEqual(client.ok("NOOP"), [])
+
+    def test_seen_changes_nothing_when_all_are_seen(self) -> None:
+        self.deliver(count=2, flags=1)
+        client = self.selected()
+        before = self.mailbox("Inbox").modseq
+        with mock.patch.object(self.store, "write") as write:
+            client.ok("FETCH 1:2 BODY[]")
+        self.assertEqual(write.call_count, 0)
+        self.assertEqual(self.mailbox("Inbox").modseq, before)
+
+    def test_seen_with_condstore_tells_the_modseq(self) -> None:
+        self.deliver()
+        client = self.selected(more=" (CONDSTORE)")
+        line = client.ok("FETCH 1 BODY[TEXT]")[0]
+        modseq = self.mailbox("Inbox").modseq
+        self.assertEqual(
+            line, f"* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ ({modseq}) BODY[TEXT] {{6}}"
+        )
+
+    def test_seen_beside_flags_that_others_set(self) -> None:
+        self.deliver()
+        one, two = self.selected(), self.selected()
+        one.ok("STORE 1 +FLAGS (\\Flagged)")
+        self.assertEqual(
+            two.ok("FETCH 1 BODY[TEXT]")[0],
+            "* 1 FETCH (UID 1 FLAGS (\\Seen \\Flagged) BODY[TEXT] {6}",
+        )
+        self.assertEqual(two.ok("NOOP"), [])
+        self.assertEqual(one.ok("NOOP"), ["* 1 FETCH (UID 1 FLAGS (\\Seen \\Flagged))"])
+
+    def test_seen_of_an_expunged_message(self) -> None:
+        self.deliver(count=2)
+        one, two = self.selected(), self.selected()
+        one.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+        one.ok("EXPUNGE")
+        lines = two.command("FETCH 1:2 BODY[TEXT]")
+        self.assertEqual(lines[0], "* 1 FETCH (UID 1 BODY[TEXT] {6}")
+        self.assertEqual(lines[3], "* 2 FETCH (UID 2 FLAGS (\\Seen) BODY[TEXT] {6}")
+        self.assertTrue(lines[-1].startswith("t OK [EXPUNGEISSUED]"))
 
     def test_binary(self) -> None:
         self.deliver(NESTED)

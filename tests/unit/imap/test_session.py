@@ -281,7 +281,7 @@ class LimitTests(IMAPTestCase):
         self.assertTrue(client.command("NOOP")[0].startswith("t OK"))
 
     def test_literal_that_follows_a_bad_command_ends_the_connection(self) -> None:
-        for text in (b"CREATE ( {5+}", b"NOPE {5+}", b"FETCH {5+}", b"NOOP {5+}"):
+        for text in (b"CREATE ( {5+}", b"NOPE {5+}", b"FETCH {1000001+}", b"NOOP {5+}"):
             client = self.login()
             client.send(b"a " + text + b"\r\nb LOGOUT\r\n")
             lines = client.lines()
@@ -290,6 +290,19 @@ class LimitTests(IMAPTestCase):
                 lines[1:], ["* BYE closing: cannot skip a literal after a bad command"]
             )
             self.assertTrue(client.closed)
+
+    def test_literals_of_a_command_in_the_wrong_state_are_skipped(self) -> None:
+        client = self.login()
+        client.send(b"a SEARCH SUBJECT {8+}\r\nx LOGOUT BODY {3+}\r\nabc\r\nb NOOP\r\n")
+        self.assertEqual(
+            client.lines(), ["a NO SEARCH is not possible in this state", "b OK NOOP done"]
+        )
+        client = self.connect()
+        client.output()
+        client.send(b"a SELECT {5+}\r\nInbox\r\nb NOOP\r\n")
+        self.assertEqual(
+            client.lines(), ["a NO SELECT is not possible in this state", "b OK NOOP done"]
+        )
 
     def test_nul_in_literal(self) -> None:
         client = self.login()
