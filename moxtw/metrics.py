@@ -175,6 +175,12 @@ dns_lookup_duration_seconds = _histogram(
 spf_verify_duration_seconds = _histogram(
     "mox_spf_verify_duration_seconds", "SPF checks, lookups included.", "status"
 )
+subjectpass_generate_total = _counter(
+    "mox_subjectpass_generate_total", "Tokens for subjects, given to refused senders."
+)
+subjectpass_verify_total = _counter(
+    "mox_subjectpass_verify_total", "Looks for tokens in subjects.", "result"
+)
 dnsbl_lookup_duration_seconds = _histogram(
     "mox_dnsbl_lookup_duration_seconds", "Lookups in DNS block lists.", "zone", "status"
 )

@@ -13,8 +13,11 @@ from typing import Final, Protocol
 
 from moxtw import metrics
 from moxtw.authn import NOTHING, AuthResults, Evaluator
+from moxtw.authn.foreign import forged
 from moxtw.config.dynamic import Account, Alias, Destination
 from moxtw.config.lookup import ConfigView
+from moxtw.dns.publicsuffix import organizational_domain
+from moxtw.inbound.cleaned import cut, forged_spans, without
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
 from moxtw.inbound.rulesets import Subject
@@ -57,6 +60,7 @@ _VALIDATIONS: Final = {
 
 # Errors of single recipients, from the job to its caller.
 _QUOTA: Final = (452, "4.2.2", "account storage full", "delivererror")
+_FULL: Final = (452, "4.3.1", "disk full, try again later", "delivererror")
 _STORAGE: Final = (451, "4.3.0", "error while delivering, try again later", "delivererror")
 _ACCOUNT: Final = (451, "4.3.0", "account not available, try again later", "accounterror")
 
@@ -133,24 +137,48 @@ class Deliverer:
                 mail_from=envelope.mail_from,
                 message=content,
                 cid=envelope.cid,
+                utf8=envelope.smtputf8,
             )
-        work = _Work(self._config, self._decider, envelope, content, auth, sleep)
-        await work.decide_all()
-        if work.plans:
-            if work.first_time and envelope.first_time_delay:
-                await sleep(envelope.first_time_delay)
-            await self._store_all(work)
-        results = work.finish()
-        await self._tell_sender(envelope, content, results, auth)
+            if auth.reverse_name:
+                envelope.trace = envelope.trace.with_name(auth.reverse_name)
+        try:
+            cleaned = await self._clean(envelope, content) if known else content
+        except (DiskFull, OSError) as exc:
+            log.error("storing message", cid=envelope.cid, err=exc)
+            code, secode, text, reason = _FULL if isinstance(exc, DiskFull) else _STORAGE
+            return [RecipientResult(r, code, secode, text, reason) for r in recipients]
+        try:
+            work = _Work(self._config, self._decider, envelope, cleaned, auth, sleep)
+            await work.decide_all()
+            if work.plans:
+                if work.first_time and envelope.first_time_delay:
+                    await sleep(envelope.first_time_delay)
+                await self._store_all(work)
+            results = work.finish()
+            await self._tell_sender(envelope, cleaned, results, auth)
+        finally:
+            if cleaned is not content:
+                cleaned.discard()
         return results
+
+    async def _clean(self, envelope: Envelope, content: Spooled) -> Spooled:
+        """The content without Authentication-Results that claim to be ours (RFC 8601 5)."""
+        hostname = self._config.static.dns_hostname
+        if content.data is not None:
+            spans = forged_spans(content, hostname)
+        else:
+            spans = await self._store.disk(lambda: forged_spans(content, hostname))
+        if not spans:
+            return content
+        log.info("removing forged authentication-results", cid=envelope.cid, count=len(spans))
+        envelope.head = cut(envelope.head, forged(envelope.head, hostname))
+        return await without(self._store.contents, content, spans)
 
     async def _store_all(self, work: _Work) -> None:
         try:
             outcomes = await self._store.write(work.job)
         except DiskFull:
-            outcomes = [(452, "4.3.1", "disk full, try again later", "delivererror")] * len(
-                work.plans
-            )
+            outcomes = [_FULL] * len(work.plans)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the sender must try again
             if isinstance(exc, StoreError):
                 log.error("delivering message", cid=work.envelope.cid, err=exc)
@@ -219,6 +247,11 @@ class _Work:
         self.outcomes: dict[int, list[tuple[int, str, str, str] | None]] = {}
         self.reasons: dict[int, str] = {}
         self.author = _author(content)
+        if auth.evaluated:
+            found = auth.author
+            self.author = None
+            if found is not None:
+                self.author = _with_organization(found.localpart, found.domain.name)
         verified = list(auth.dkim_domains)
         if auth.mail_from_validated:
             verified.append(envelope.mail_from.ipdomain.name)
@@ -226,7 +259,7 @@ class _Work:
             verified.append(envelope.hello.name)
         self.subject = Subject(
             envelope.mail_from.form(),
-            None if self.author is None else pack_address(*self.author),
+            None if self.author is None else pack_address(*self.author[:2]),
             verified,
             envelope.head,
         )
@@ -302,9 +335,12 @@ class _Work:
                 account_name=target.account,
                 account=account,
                 destination=target.destination,
+                recipient=recipient,
                 envelope=self.envelope,
                 auth=self.auth,
                 subject=self.subject,
+                content=self.content,
+                author=self.author,
                 size=self.content.size,
                 pause=lambda: self.sleep(0),
             )
@@ -403,7 +439,7 @@ class _Work:
         rcpt = recipient.path
         forward = decision.is_forward
         ehlo_domain = "" if hello is None else hello.name
-        localpart, domain = self.author or ("", "")
+        localpart, domain, org_domain = self.author or ("", "", "")
         delivery = Delivery(
             # A forwarder's address and names say nothing about the author.
             remote_ip="" if forward else envelope.remote_ip,
@@ -415,7 +451,7 @@ class _Work:
             rcpt_to_domain=rcpt.ipdomain.name,
             msg_from_localpart=localpart,
             msg_from_domain=domain,
-            msg_from_org_domain=domain,
+            msg_from_org_domain=org_domain,
             is_reject=rejected or decision.is_reject,
             is_forward=forward,
             is_mailing_list=decision.is_mailing_list or self.content.parsed.is_mailing_list,
@@ -427,6 +463,7 @@ class _Work:
             delivery.ehlo_validated = auth.ehlo_validated
             delivery.mail_from_validated = auth.mail_from_validated
             delivery.msg_from_validated = auth.from_validated
+            delivery.ehlo_validation = _VALIDATIONS.get(auth.ehlo_status, 0)
             delivery.mail_from_validation = _VALIDATIONS.get(auth.mail_from_status, 0)
             delivery.msg_from_validation = _VALIDATIONS.get(auth.from_validation, 0)
             delivery.dkim_domains = auth.dkim_domains
@@ -463,6 +500,9 @@ class _Work:
         if plan.rejected:
             return self._add_reject(tx, plan, account.id, saved)
         mailbox = mailboxes.ensure(tx, account.id, plan.mailbox)
+        if plan.decision.destined:
+            destined = mailboxes.ensure(tx, account.id, plan.decision.destined)
+            plan.delivery.mailbox_destined_id = destined.id
         added = messages.add(
             tx, account.id, mailbox.id, self._message(plan, plan.delivery), saved=saved
         )
@@ -484,7 +524,9 @@ class _Work:
             tx, account_id, mailbox.id, parsed.message_id, plan.delivery.message_hash
         ):
             return None
-        destined = mailboxes.ensure(tx, account_id, plan.decision.mailbox)
+        destined = mailboxes.ensure(
+            tx, account_id, plan.decision.destined or plan.decision.mailbox
+        )
         plan.delivery.mailbox_destined_id = destined.id
         messages.add(tx, account_id, mailbox.id, self._message(plan, plan.delivery), saved=saved)
         return None
@@ -554,12 +596,18 @@ def _top_fields(
     )
 
 
-def _author(content: Spooled) -> tuple[str, str] | None:
-    """Localpart and domain (Unicode) of the single From address; otherwise nobody."""
+def _author(content: Spooled) -> tuple[str, str, str] | None:
+    """The single From address, if it is one; see `_with_organization`."""
     found = content.parsed.from_
     if len(found) != 1 or not found[0].domain:
         return None
     try:
-        return found[0].localpart, parse_domain(found[0].domain, strict=False).name
+        domain = parse_domain(found[0].domain, strict=False)
     except DomainError:
         return None
+    return _with_organization(found[0].localpart, domain.name)
+
+
+def _with_organization(localpart: str, domain: str) -> tuple[str, str, str]:
+    """Localpart, domain and organizational domain, both Unicode, of an author."""
+    return localpart, domain, organizational_domain(domain)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from moxtw.config.index import AccountDestination, AliasMatch
 from moxtw.mail.address import IPDomain, Path
+from moxtw.mail.domain import Domain
 from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest
 from moxtw.mail.received import Trace, received
 from moxtw.net.tlsinfo import TLSInfo
@@ -33,11 +35,21 @@ class TraceFields:
     the very same field.
     """
 
-    __slots__ = ("_last", "trace")
+    __slots__ = ("_last", "_named", "trace")
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._last: tuple[int, Path | None, bytes] = (0, None, b"")
+        self._named: TraceFields | None = None
+
+    def with_name(self, name: str) -> TraceFields:
+        """The same with the confirmed name of the client's address; the last is remembered."""
+        if name == self.trace.reverse_name or self.trace.hello is None:
+            return self
+        named = self._named
+        if named is None or named.trace.reverse_name != name:
+            named = self._named = TraceFields(replace(self.trace, reverse_name=name))
+        return named
 
     def field(self, when: int, recipient: Path | None) -> bytes:
         """The field for a recipient, or None for several; `when` in microseconds."""
@@ -56,7 +68,7 @@ class Envelope:
     received: time of arrival, microseconds since the epoch.
     head: the message's header section, or as much of it as is kept in memory.
     trace: for the Received field; exempt: the client is on the list of those without limits.
-    first_time_delay: seconds to wait for senders that are not known.
+    first_time_delay: seconds to wait for senders that are not known. dnsbls: block lists to ask.
     """
 
     cid: int
@@ -73,6 +85,7 @@ class Envelope:
     exempt: bool = False
     first_time_delay: float = 0.0
     localserve: bool = False
+    dnsbls: Sequence[Domain] = ()
 
 
 @dataclass(frozen=True, slots=True)

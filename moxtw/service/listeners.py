@@ -11,7 +11,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from moxtw.admin.context import AdminContext
-from moxtw.authn import NotEvaluated
+from moxtw.authn.dnsbl import BlockLists
+from moxtw.authn.evaluate import Evaluation
 from moxtw.config.live import LiveConfig
 from moxtw.config.static import Listener, Static
 from moxtw.ctl.server import ControlService
@@ -33,6 +34,7 @@ from moxtw.queue.operations import QueueOperations
 from moxtw.queue.service import QueueService
 from moxtw.queue.submit import Submitter
 from moxtw.ratelimit import Limiter
+from moxtw.service.localdns import LocalRecords
 from moxtw.smtp.context import Kind, SMTPContext, settings_for
 from moxtw.smtp.dial import Dialer
 from moxtw.smtp.factory import SMTPServerFactory
@@ -117,8 +119,12 @@ class Parts:
             deliverer=Deliverer(
                 store,
                 config,
-                Decider(DeliveryRates(count)),
-                NotEvaluated(),
+                Decider(
+                    DeliveryRates(count),
+                    store,
+                    blocklists=BlockLists(self.resolver, self.reactor),
+                ),
+                self._evaluation(),
                 bounce=Bouncer(store, config),
             ),
             submit=self.submit,
@@ -140,6 +146,19 @@ class Parts:
             failed_auth=self.failed_auth,
             version=VERSION,
             stopping=lambda: self.stopping,
+        )
+
+    def _evaluation(self) -> Evaluation:
+        """The checks of incoming mail."""
+        resolver = self.resolver
+        if self.localserve:
+            resolver = LocalRecords(resolver, self.config)
+        return Evaluation(
+            resolver,
+            self.reactor,
+            lambda: self.config.static.dns_hostname,
+            run=self.store.run,
+            localserve=self.localserve,
         )
 
     def _local_target(self) -> Target:

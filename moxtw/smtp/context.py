@@ -60,7 +60,7 @@ class Settings:
     listener: its name, for metrics. hostname: for greeting and EHLO. max_size: bytes of a
     message. require_tls_to_send: no mail, and for submission no AUTH with passwords, without
     TLS. requiretls: offer REQUIRETLS. client_certificates: log in by TLS client certificate.
-    first_time_sender_delay: seconds.
+    first_time_sender_delay: seconds. dnsbls: block lists to ask about clients that nobody knows.
     """
 
     kind: Kind
@@ -73,6 +73,7 @@ class Settings:
     client_certificates: bool = False
     first_time_sender_delay: float = 15.0
     pedantic: bool = False
+    dnsbls: tuple[Domain, ...] = ()
 
     @property
     def submission(self) -> bool:
@@ -114,4 +115,5 @@ def settings_for(
         client_certificates=client_certificates,
         first_time_sender_delay=listener.smtp.effective_first_time_sender_delay.seconds,
         pedantic=static.pedantic,
+        dnsbls=listener.smtp.dnsbl_zones,
     )

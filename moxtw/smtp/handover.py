@@ -57,8 +57,9 @@ async def deliver(
         smtputf8=smtputf8,
         requiretls=mail.requiretls,
         exempt=conn.exempt,
-        first_time_delay=conn.settings.first_time_sender_delay,
+        first_time_delay=0 if conn.exempt else conn.settings.first_time_sender_delay,
         localserve=services.localserve,
+        dnsbls=conn.settings.dnsbls,
     )
     results = await services.deliverer.deliver(envelope, content, conn.sleep)
     failed = [result for result in results if result.code]

@@ -15,6 +15,7 @@ from moxtw.store.schema import (
     messages,
     outgoing,
     recipients,
+    subject_keys,
     subscriptions,
     tls_public_keys,
     web_sessions,
@@ -190,7 +191,15 @@ _ERASE_ROWS = Statement(
 )
 _DROP = [
     Statement(table.delete().where(table.c.account_id == bindparam("a")))
-    for table in (annotation_table, recipients, outgoing, credentials, web_sessions, subscriptions)
+    for table in (
+        annotation_table,
+        recipients,
+        outgoing,
+        credentials,
+        web_sessions,
+        subscriptions,
+        subject_keys,
+    )
 ]
 _DROP_KEYS = Statement(tls_public_keys.delete().where(tls_public_keys.c.account == bindparam("n")))
 _DROP_MAILBOXES = Statement(mailboxes.delete().where(mailboxes.c.account_id == bindparam("a")))

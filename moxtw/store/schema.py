@@ -308,6 +308,15 @@ credentials: Final = Table(
     Column("changed", BigInteger, nullable=False),
 )
 
+# For tokens that let refused senders in (moxtw.inbound.subjectpass).
+subject_keys: Final = Table(
+    "subject_keys",
+    metadata,
+    Column("account_id", Id, ForeignKey("accounts.id"), primary_key=True),
+    Column("address", Text, primary_key=True),  # canonical
+    Column("key", Text, nullable=False),
+)
+
 tls_public_keys: Final = Table(
     "tls_public_keys",
     metadata,

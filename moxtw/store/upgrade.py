@@ -98,6 +98,11 @@ def _objects(up: Upgrade) -> None:
     up.add_table(schema_annotations.annotation_table)
 
 
+def _subject_keys(up: Upgrade) -> None:
+    """Keys of tokens for subjects."""
+    up.add_table(schema.subject_keys)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -105,6 +110,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _history,
         _notifications,
         _objects,
+        _subject_keys,
     ),
 }
 

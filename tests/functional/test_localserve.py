@@ -63,7 +63,11 @@ class LocalserveTests(LiveCase):
                 client.login(USER, PASSWORD)
                 content = MESSAGE.format(USER, "friend@remote.example", f"out{number}")
                 client.sendmail(USER, ["friend@remote.example"], content)
-            self.assertIn(b"\r\n\r\ntext\r\n", self.search(f"out{number}"))
+            message = self.search(f"out{number}")
+            self.assertIn(b"\r\n\r\ntext\r\n", message)
+            # Its own signatures are verified, though there is no such DNS record.
+            self.assertIn(b"\tdkim=pass (without dnssec) header.d=localhost ", message)
+            self.assertIn(b"iprev=pass", message)
         # Addresses that are made for trying failures.
         with (
             smtplib.SMTP(IP, self.server.ports.smtp, timeout=CLIENT_SECONDS) as client,

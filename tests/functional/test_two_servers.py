@@ -10,7 +10,7 @@ IP_A, IP_B = "127.0.0.4", "127.0.0.5"
 
 ZONE: dict[str, Any] = {
     "localhost": {"A": ["127.0.0.1"]},
-    "a.example": {"MX": ["10 mail.a.example."], "TXT": ['"v=spf1 mx -all"']},
+    "a.example": {"MX": ["10 mail.a.example."], "TXT": ['"v=spf1 ip4:127.0.0.0/8 -all"']},
     "mail.a.example": {"A": [IP_A]},
     "b.example": {"MX": ["5 gone.b.example.", "10 mail.b.example."]},
     "mail.b.example": {"A": [IP_B]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -157,7 +158,11 @@ class World:
             authenticator=self.authenticator,
             senders=SenderDomains(self.resolver, self.clock, lenient=localserve),
             deliverer=Deliverer(
-                self.store, self.config, Decider(self.rates), NotEvaluated(), self._bounce
+                self.store,
+                self.config,
+                Decider(self.rates, self.store, random=Random(1)),
+                NotEvaluated(),
+                self._bounce,
             ),
             submit=self._submit,
             cids=ConnectionIds(bytes(range(24)), 1000),
@@ -194,6 +199,8 @@ class World:
     def factory(self, kind: Any = "smtp", **options: Any) -> SMTPServerFactory:
         """A factory with settings like those of a listener of that kind."""
         options.setdefault("require_tls_to_send", False)
+        # Strangers wait only where a test is about that.
+        options.setdefault("first_time_sender_delay", 0)
         settings = Settings(
             kind=kind, listener="test", hostname=parse_domain("mail.example.org"), **options
         )

@@ -272,17 +272,47 @@ class DeliverTests(SynchronousTestCase):
             dkim_domains=("example.net",),
             from_validation="strict",
             methods=(AuthMethod("spf", "pass"),),
+            reverse_name="relay.example.com",
+            author=parse_path("<x@sub.example.co.uk>").address,
         )
         self.deliverer = Deliverer(
-            self.store, self.world.config, Decider(self.world.rates), self.evaluator(results)
+            self.store,
+            self.world.config,
+            Decider(self.world.rates, self.store),
+            self.evaluator(results),
         )
         self.deliver("me@example.org")
         [message] = self.world.mailbox("me")
+        [row] = job(
+            self.store,
+            lambda tx: tx.all(
+                Statement(
+                    sa.select(
+                        message_meta.c.msg_from_domain,
+                        message_meta.c.msg_from_org_domain,
+                        message_meta.c.msg_from_validated,
+                    )
+                )
+            ),
+        )
+        self.assertEqual(tuple(row), ("sub.example.co.uk", "example.co.uk", True))
+        self.assertIn(b"(relay.example.com [", message)
         self.assertIn(
             b"Return-Path: <news@example.net>\r\nAuthentication-Results: mail.example.org;\r\n"
             b"\tspf=pass\r\nReceived: ",
             message,
         )
+
+    def test_results_that_claim_to_be_ours_are_removed(self) -> None:
+        forged = b"Authentication-Results: (x) MAIL.example.org;\r\n\tdmarc=pass\r\n"
+        other = b"Authentication-Results: mx.example.net; dmarc=pass\r\n"
+        for body in (b"", b"Some text.\r\n" * 10_000):
+            data = forged + other + MESSAGE.replace(b"<1@", b"<%d@" % len(body)) + body
+            self.assertEqual(self.codes("me@example.org", data=data), [0])
+            message = self.world.mailbox("me")[-1]
+            self.assertNotIn(b"(x)", message)
+            self.assertTrue(message.endswith(data[len(forged) :]))
+            self.assertEqual(len(message.split(data[len(forged) :])), 2)
 
 
 class RejectsTests(DeliverTests):
@@ -343,7 +373,7 @@ class BounceTests(DeliverTests):
         self.deliverer = Deliverer(
             self.store,
             self.world.config,
-            Decider(self.world.rates),
+            Decider(self.world.rates, self.store),
             self.evaluator(),
             Bouncer(self.store, self.world.config),
         )

@@ -61,7 +61,7 @@ class SessionTests(SynchronousTestCase):
         S: <closed>
         """)
         [message] = self.world.mailbox("me")
-        self.assertTrue(message.startswith(b"X-Mox-Reason: no-bad-signals;\r\n"), message)
+        self.assertTrue(message.startswith(b"X-Mox-Reason: no-bad-signals; reputation"), message)
         self.assertTrue(message.endswith(b"From: <a@example.net>\r\nSubject: hi\r\n\r\n.body\r\n"))
 
     def test_capabilities_of_submission(self) -> None:
