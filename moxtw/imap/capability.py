@@ -48,6 +48,14 @@ STATIC: Final[tuple[str, ...]] = (
     "UIDONLY",  # RFC 9586
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474
+    "SORT",  # RFC 5256
+    "SORT=DISPLAY",  # RFC 5957
+    "THREAD=ORDEREDSUBJECT",  # RFC 5256
+    "THREAD=REFERENCES",
+    "THREAD=REFS",  # draft-ietf-morg-inthread
+    "ESORT",  # RFC 5267
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
 )
 
 # What ENABLE knows (RFC 5161 3.1), with what each brings with it.

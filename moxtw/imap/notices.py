@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from moxtw.imap import seqset, wire
+from moxtw.imap import contexts, seqset, wire
 from moxtw.store import mailboxes, messages
 from moxtw.store.tx import Tx
 
@@ -36,14 +36,15 @@ async def poll(conn: IMAPServer) -> None:
     session.polled = session.latest
     view = session.view
 
-    def job(tx: Tx) -> tuple[list[MailboxChange], Changes | None]:
+    def job(tx: Tx) -> tuple[list[MailboxChange], Changes | None, list[contexts.Update]]:
         listing = mailboxes.changes_since(tx, session.account_id, known)
         if view is None:
-            return listing, None
-        return listing, messages.changes_since(tx, view.mailbox_id, view.modseq)
+            return listing, None, []
+        changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
+        return listing, changes, contexts.find_updates(tx, view, changes)
 
     try:
-        listing, changes = await conn.app.store.read(job)
+        listing, changes, updates = await conn.app.store.read(job)
     except BaseException:
         session.polled = known
         raise
@@ -51,7 +52,7 @@ async def poll(conn: IMAPServer) -> None:
         return
     _tell_listing(conn, session, listing)
     if view is not None and changes is not None:
-        tell(conn, session, view, changes)
+        tell(conn, session, view, changes, updates)
         if session.handle is not None:
             session.handle.seen(session.polled)
 
@@ -136,7 +137,13 @@ def fetch_lines(session: Session, numbers: Iterable[int], rows: Sequence[FlagRow
     )
 
 
-def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> None:
+def tell(
+    conn: IMAPServer,
+    session: Session,
+    view: View,
+    changes: Changes,
+    updates: Iterable[contexts.Update] = (),
+) -> None:
     """Write changes of the selected mailbox, and take them into the view."""
     if changes.keywords != view.keywords and not changes.gone:
         view.keywords = changes.keywords
@@ -157,6 +164,7 @@ def tell(conn: IMAPServer, session: Session, view: View, changes: Changes) -> No
         conn.send(fetch_lines(session, [n for n, _ in told], [row for _, row in told]))
     if changes.uidnext > view.uidnext:
         view.uidnext = changes.uidnext
+    contexts.tell(conn, view, updates)
     if changes.vanished:
         expunge(conn, session, view, changes.vanished)
     rows = [row for row in changed[:first_new] if row.modseq not in view.own]
@@ -177,6 +185,7 @@ def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int])
     if not pairs:
         return
     known = [uid for _, uid in pairs]
+    contexts.removing(conn, view, known)
     if session.vanished:
         for piece in seqset.format_pieces(seqset.to_ranges(known)):
             conn.send(b"* VANISHED %b\r\n" % piece)

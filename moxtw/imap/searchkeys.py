@@ -50,10 +50,14 @@ _DATES: Final[dict[bytes, Callable[[int | None, int | None], Criterion]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What keys refer to when the search runs; `time` in microseconds since the epoch."""
+    """What keys refer to when the search runs; `time` in microseconds since the epoch.
+
+    `live`: the result is kept up to date, so that UID ranges up to "*" have no end.
+    """
 
     view: View
     time: int
+    live: bool = False
 
 
 Key = Callable[[Now], Criterion]
@@ -167,6 +171,9 @@ class Keys:
 
         def key(now: Now) -> Criterion:
             view = now.view
+            if now.live and numbers.uid and numbers.ranges is not None:
+                last = view.uids[-1] if view.uids else 0
+                return search.Uids(seqset.resolve_open(numbers.ranges, last))
             slices = view.slices(numbers, search=True)
             return search.Uids(seqset.normalise(view.uid_ranges(slices)))
 

@@ -79,6 +79,16 @@ def resolve(ranges: Iterable[Range], last: int) -> Ranges:
     return normalise(resolved)
 
 
+def resolve_open(ranges: Iterable[Range], last: int) -> Ranges:
+    """A set of UIDs, normalised; ranges up to "*" have no end, "*" alone is `last`."""
+    return normalise(
+        (min(start or last, end or last), MAX_NUMBER if STAR in (start, end) else max(start, end))
+        if start != end
+        else (start or last, end or last)
+        for start, end in ranges
+    )
+
+
 def without_open(ranges: Iterable[Range], count: int) -> Ranges:
     """The set with the ends of ranges with "*" brought to what `count` messages have.
 

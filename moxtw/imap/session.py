@@ -19,6 +19,7 @@ from moxtw.imap.errors import Bad
 from moxtw.imap.seqset import Ranges
 
 if TYPE_CHECKING:
+    from moxtw.imap.contexts import Context
     from moxtw.store.changes import SessionHandle
     from moxtw.store.model import Mailbox
 
@@ -32,6 +33,7 @@ class View:
     """
 
     __slots__ = (
+        "contexts",
         "keywords",
         "mailbox_id",
         "modseq",
@@ -61,6 +63,8 @@ class View:
         self.own: set[int] = set()
         # Result of the last SEARCH with SAVE (RFC 5182): UIDs.
         self.saved: Ranges = []
+        # Searches that are kept up to date (RFC 5267), by tag.
+        self.contexts: dict[bytes, Context] = {}
 
     def number(self, uid: int) -> int:
         """The sequence number of a UID, 0 if it is not in view."""
@@ -187,7 +191,8 @@ class Session:
         """
         view = self.view
         selected = 0 if view is None else view.mailbox_id
-        if modseq == self.polled + 1 and not (added_to and added_to == selected):
+        known = mailbox_id != selected or view is None or not view.contexts
+        if modseq == self.polled + 1 and known and not (added_to and added_to == selected):
             self.polled = modseq
             if view is not None and mailbox_id == selected and view.modseq < modseq:
                 view.modseq = modseq

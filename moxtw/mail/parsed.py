@@ -11,9 +11,10 @@ from moxtw.mail.dates import parse_date
 from moxtw.mail.envelope import build_envelope, parse_addresses
 from moxtw.mail.header import Headers, parse_headers
 from moxtw.mail.mime import Buffer, Part, as_bytes, pack_tree, parse_message
+from moxtw.mail.sortkeys import SortKeys, links_of, make_keys
 from moxtw.mail.structure import structure_wires
 from moxtw.mail.text import MAX_SEARCH_TEXT, preview, search_text
-from moxtw.mail.thread import base_subject, in_reply_to, message_id, references
+from moxtw.mail.thread import bare_subject, in_reply_to, message_id, references
 from moxtw.mail.words import decode_header, header_text
 
 PARSE_VERSION: Final = 1
@@ -28,7 +29,7 @@ class ParsedMessage(msgspec.Struct, frozen=True, kw_only=True):
     search. `message_id`, `references` and `in_reply_to` are canonical ids ("" and empty if there
     are none), `subject_base` is case-folded. `date` is in microseconds since the epoch, None if
     missing or unreadable, and `date_zone` its zone in minutes. Addresses are those of all fields
-    of the name; Sender and Reply-To are those of From if missing.
+    of the name; Sender and Reply-To are those of From if missing. `keys` are for sorting.
     """
 
     envelope: bytes
@@ -57,6 +58,7 @@ class ParsedMessage(msgspec.Struct, frozen=True, kw_only=True):
     has_8bit_header: bool
     has_8bit_body: bool
     needs_smtputf8: bool
+    keys: SortKeys
 
 
 def is_dsn(root: Part) -> bool:
@@ -101,7 +103,10 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
     header_words, body_words = search_text(root, data, text_limit)
     raw_subject = headers.raw(b"subject")
     subject = decode_header(raw_subject) if raw_subject else ""
-    subject_base, is_response = base_subject(subject)
+    base, is_response = bare_subject(subject)
+    own_id = message_id(headers)
+    ids = references(headers)
+    replied = in_reply_to(headers)
     raw_date = headers.raw(b"date")
     date = parse_date(header_text(raw_date)) if raw_date else None
     is_ascii = data.isascii()
@@ -113,11 +118,11 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
         preview=preview(root, data),
         header_text=header_words,
         body_text=body_words,
-        message_id=message_id(headers),
-        references=references(headers),
-        in_reply_to=in_reply_to(headers),
+        message_id=own_id,
+        references=ids,
+        in_reply_to=replied,
         subject=subject,
-        subject_base=subject_base,
+        subject_base=base.casefold(),
         is_response=is_response,
         date=None if date is None else date[0],
         date_zone=0 if date is None else date[1],
@@ -132,4 +137,12 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
         has_8bit_header=not is_ascii and not headers.section.isascii(),
         has_8bit_body=not is_ascii and not data[root.body_start :].isascii(),
         needs_smtputf8=needs_smtputf8(root, data),
+        keys=make_keys(
+            subject=(base, is_response),
+            from_=addresses.from_,
+            to=addresses.to,
+            cc=addresses.cc,
+            message_id=own_id,
+            links=links_of(ids, replied),
+        ),
     )

@@ -99,6 +99,12 @@ def base_subject(subject: str) -> tuple[str, bool]:
 
     `subject` is unfolded; encoded words in it are decoded.
     """
+    base, response = bare_subject(subject)
+    return base.casefold(), response
+
+
+def bare_subject(subject: str) -> tuple[str, bool]:
+    """The same with the base subject as it is written."""
     text = " ".join(decode_words(subject[:_MAX_SUBJECT]).split())
     response = False
     while True:
@@ -128,4 +134,4 @@ def base_subject(subject: str) -> tuple[str, bool]:
             text = text[match.end() : -1].strip(_WSP)
             response = True
             continue
-        return text.casefold(), response
+        return text, response

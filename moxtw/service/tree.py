@@ -30,7 +30,7 @@ from moxtw.service import privileges
 from moxtw.service.listeners import Endpoint, Parts, make_endpoints
 from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
 from moxtw.service.process import DataLock, allow_open_files, on_hangup, open_log
-from moxtw.store import accounts, history
+from moxtw.store import accounts, history, sorting
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.store.errors import StoreError
@@ -97,6 +97,7 @@ class Server(MultiService):
         self.store.junk_flags = JunkFlags(self.config)
         self.store.organizational_domain = organizational_domain
         self.store.add_chore("history", history.follow)
+        self.store.add_chore("sort keys", sorting.fill)
         resolvers = [
             f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
             for ip, port in static.resolver_addresses

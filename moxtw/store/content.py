@@ -23,10 +23,12 @@ from twisted.python.failure import Failure
 from moxtw.log import Logger
 from moxtw.mail.mime import parse_message
 from moxtw.mail.parsed import PARSE_VERSION, ParsedMessage, analyse
+from moxtw.mail.sortkeys import SortKeys
 from moxtw.mail.text import search_text
 from moxtw.store.db import Store
 from moxtw.store.errors import DiskFull, NoContent, StoreError
 from moxtw.store.schema import content_data, content_text, contents, messages
+from moxtw.store.schema_keys import content_keys, keys_due
 from moxtw.store.tx import Statement, Tx
 
 if TYPE_CHECKING:
@@ -448,6 +450,11 @@ _INSERT_TEXT = Statement(
         content_id=bindparam("content_id"), header=bindparam("header"), body=bindparam("body")
     )
 )
+_INSERT_KEYS = Statement(
+    content_keys.insert().values(
+        {column.name: bindparam(column.name) for column in content_keys.columns}
+    )
+)
 _BY_FILE = Statement(sa.select(contents.c.id).where(contents.c.file == bindparam("file")).limit(1))
 _INFO = Statement(
     sa.select(contents.c.size, contents.c.file).where(contents.c.id == bindparam("id"))
@@ -462,6 +469,8 @@ _DATA_RANGE = Statement(
 )
 _TREE = Statement(sa.select(contents.c.tree).where(contents.c.id == bindparam("id")))
 _DELETE = [
+    Statement(keys_due.delete().where(keys_due.c.content_id == bindparam("id"))),
+    Statement(content_keys.delete().where(content_keys.c.content_id == bindparam("id"))),
     Statement(content_text.delete().where(content_text.c.content_id == bindparam("id"))),
     Statement(content_data.delete().where(content_data.c.content_id == bindparam("id"))),
     Statement(contents.delete().where(contents.c.id == bindparam("id"))),
@@ -508,9 +517,26 @@ def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:
         header=parsed.header_text,
         body=body if len(body) <= KEPT_TEXT else None,
     )
+    save_keys(tx, content_id, parsed.date, parsed.keys)
     tx.stored.append(spooled)
     saved[id(spooled)] = content_id
     return content_id
+
+
+def save_keys(tx: Tx, content_id: int, sent: int | None, keys: SortKeys) -> None:
+    """Write what a content is sorted by, for which there must be no row yet."""
+    tx.run(
+        _INSERT_KEYS,
+        content_id=content_id,
+        sent=sent,
+        subject=keys.subject,
+        from_=keys.from_,
+        to_=keys.to,
+        cc=keys.cc,
+        display_from=keys.display_from,
+        display_to=keys.display_to,
+        thread=keys.thread,
+    )
 
 
 def info(tx: Tx, content_id: int) -> tuple[int, str | None]:
@@ -557,6 +583,16 @@ def read(tx: Tx, content_id: int, start: int = 0, length: int | None = None) -> 
     if len(data) != wanted:
         raise NoContent(f"content {content_id} is cut off")
     return data
+
+
+def header_section(tx: Tx, content_id: int) -> bytes:
+    """The header section of a content, with more or less behind it."""
+    size = 16 * 1024
+    while True:
+        data = read(tx, content_id, 0, size)
+        if len(data) < size or b"\r\n\r\n" in data or size >= 16 * 1024 * 1024:
+            return data
+        size *= 8
 
 
 def body_text(tx: Tx, content_id: int) -> bytes:

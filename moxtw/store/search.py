@@ -484,18 +484,8 @@ def _header(
         uid
         for uid, prefix, content_id in candidates
         if _has_field(prefix, lower, wanted)
-        or _has_field(_header_bytes(tx, content_id), lower, wanted)
+        or _has_field(content.header_section(tx, content_id), lower, wanted)
     }
-
-
-def _header_bytes(tx: Tx, content_id: int) -> bytes:
-    """The header section of a content."""
-    size = 16 * 1024
-    while True:
-        data = content.read(tx, content_id, 0, size)
-        if len(data) < size or b"\r\n\r\n" in data or size >= 16 * 1024 * 1024:
-            return data
-        size *= 8
 
 
 def _has_field(data: bytes, name: str, wanted: str) -> bool:

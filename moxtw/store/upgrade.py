@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from moxtw.log import Logger
-from moxtw.store import schema, schema_annotations, schema_history, schema_queue
+from moxtw.store import schema, schema_annotations, schema_history, schema_keys, schema_queue
 from moxtw.store.errors import SchemaTooNew, StoreError
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ def _subject_keys(up: Upgrade) -> None:
     up.add_table(schema.subject_keys)
 
 
+def _sort_keys(up: Upgrade) -> None:
+    """What messages are sorted and threaded by."""
+    up.add_table(schema_keys.content_keys)
+    up.add_table(schema_keys.keys_due)
+    up.execute("INSERT INTO keys_due (content_id) SELECT id FROM contents")
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -111,6 +118,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _notifications,
         _objects,
         _subject_keys,
+        _sort_keys,
     ),
 }
 

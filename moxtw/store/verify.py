@@ -18,6 +18,7 @@ from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
 from moxtw.store.schema import mailboxes as mailbox_table
 from moxtw.store.schema_annotations import annotation_table
+from moxtw.store.schema_keys import content_keys, keys_due
 from moxtw.store.tx import Statement, Tx
 
 MAX_PER_KIND: Final = 20
@@ -99,11 +100,13 @@ _CONTENTS = Statement(
         contents.c.file,
         sa.func.length(content_data.c.data),
         sa.func.length(content_text.c.header),
+        sa.func.coalesce(content_keys.c.content_id, keys_due.c.content_id),
     )
     .select_from(
-        contents.outerjoin(content_data, content_data.c.content_id == contents.c.id).outerjoin(
-            content_text, content_text.c.content_id == contents.c.id
-        )
+        contents.outerjoin(content_data, content_data.c.content_id == contents.c.id)
+        .outerjoin(content_text, content_text.c.content_id == contents.c.id)
+        .outerjoin(content_keys, content_keys.c.content_id == contents.c.id)
+        .outerjoin(keys_due, keys_due.c.content_id == contents.c.id)
     )
     .where(contents.c.id > bindparam("after"))
     .order_by(contents.c.id)
@@ -300,10 +303,12 @@ def _verify_contents(tx: Tx, digests: bool) -> list[str]:
     after = 0
     files: set[str] = set()
     while rows := tx.all(_CONTENTS, after=after):
-        for content_id, size, file, data_size, text_size in rows:
+        for content_id, size, file, data_size, text_size, keyed in rows:
             label = f"content {content_id}"
             if text_size is None:
                 errors.add("text", f"{label}: search text is missing")
+            if keyed is None:
+                errors.add("keys", f"{label}: what it is sorted by is missing")
             if file is None:
                 if data_size != size:
                     errors.add("size", f"{label}: {data_size} bytes, its row says {size}")

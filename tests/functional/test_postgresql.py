@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SkipTest, TestCase
 
-from moxtw.store import accounts, changing, mailboxes, messages, search, transfer, verify
+from moxtw.store import accounts, changing, mailboxes, messages, search, sorting, transfer, verify
 from moxtw.store import annotations as annotation_ops
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
@@ -95,6 +95,19 @@ class PostgreSQLTests(TestCase):
             )
         )
         self.assertEqual(len(changed.changed), 5)
+        uids = list(range(1, 51))
+        order = (("subject", True), ("date", False), ("display_from", False))
+        ordered = await store.read(lambda tx: sorting.ordered(tx, inbox.id, uids, order))
+        self.assertEqual(ordered[:3], [10, 9, 8])
+        places = await store.read(
+            lambda tx: sorting.places(tx, inbox.id, ordered[1:], [10], order)
+        )
+        self.assertEqual(places, [(1, 10)])
+        for algorithm in ("ORDEREDSUBJECT", "REFERENCES", "REFS"):
+            _, forest = await store.read(
+                lambda tx, name=algorithm: sorting.threads(tx, inbox.id, uids, name)
+            )
+            self.assertEqual(len(forest.roots), 50)
         copied = await store.write(
             lambda tx: transfer.copy(tx, account.id, inbox.id, [(1, 5)], archive.id)
         )

@@ -8,6 +8,7 @@ from moxtw.imap import auth
 from moxtw.imap.commands import (
     append,
     basic,
+    context,
     copy,
     fetch,
     flags,
@@ -17,6 +18,7 @@ from moxtw.imap.commands import (
     quota,
     search,
     select,
+    sort,
     status,
 )
 from moxtw.imap.registry import Command, collect
@@ -37,5 +39,7 @@ COMMANDS: Final[dict[bytes, Command]] = collect(
         flags,
         copy,
         search,
+        sort,
+        context,
     )
 )

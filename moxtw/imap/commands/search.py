@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from moxtw.imap import esearch
+from moxtw.imap import contexts, esearch
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.errors import No
 from moxtw.imap.esearch import Return
@@ -41,15 +41,22 @@ def parse_search(p: Parser, uid: bool = False) -> Search:
     """SEARCH and UID SEARCH."""
     p.space()
     wanted = esearch.parse_return(p)
-    charset: bytes | None = None
-    if p.take(b"CHARSET "):
-        name = p.astring().upper()
-        if name not in _CHARSETS:
-            charset = name
-        p.space()
+    charset = parse_charset(p) if p.take(b"CHARSET ") else None
     keys = Keys(p, lenient=charset is not None)
     key = keys.all()
     return Search(uid, wanted, charset, key, keys.uses_modseq)
+
+
+def parse_charset(p: Parser) -> bytes | None:
+    """The name of a charset and the space behind it; None for one that can be read."""
+    name = p.astring().upper()
+    p.space()
+    return None if name in _CHARSETS else name
+
+
+def refuse_charset() -> No:
+    """What a search in a charset that cannot be read fails with (RFC 9051 6.4.4)."""
+    return No("unknown charset", b"BADCHARSET (US-ASCII UTF-8)")
 
 
 async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
@@ -59,10 +66,13 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
     view = session.view
     wanted = args.wanted
     save = wanted is not None and b"SAVE" in wanted
+    live = wanted is not None and b"UPDATE" in wanted
+    if live:
+        contexts.check_tag(view, tag)
     try:
         if args.charset is not None:
-            raise No("unknown charset", b"BADCHARSET (US-ASCII UTF-8)")
-        criterion = args.key(Now(view, conn.app.store.now()))
+            raise refuse_charset()
+        criterion = args.key(Now(view, conn.app.store.now(), live))
         if args.uses_modseq:
             enable_condstore(conn, announce=False)
         uids, modseqs = await conn.app.store.read(partial(_job, view, criterion, args.uses_modseq))
@@ -85,6 +95,8 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
         wanted = esearch.ALL
     if save:
         view.saved = wanted.saved(found)
+    if live:
+        contexts.add(conn, view, tag, args.uid, criterion, found)
     if not wanted.silent:
         modseq = max([modseqs.get(uid, 0) for uid in wanted.told(found)], default=0)
         numbered = None if args.uid else view.numbers

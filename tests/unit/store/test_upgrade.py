@@ -6,10 +6,11 @@ import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import accounts, history, mailboxes, messages, queuedb, schema, upgrade
+from moxtw.store import accounts, history, mailboxes, messages, queuedb, schema, sorting, upgrade
 from moxtw.store import annotations as annotation_ops
 from moxtw.store.backend import open_backend
 from moxtw.store.db import Store
@@ -17,6 +18,7 @@ from moxtw.store.errors import SchemaTooNew, StoreError
 from moxtw.store.model import Want
 from moxtw.store.schema_history import history as history_table
 from moxtw.store.tx import Statement
+from moxtw.store.verify import verify_all
 from tests.support.store import job
 
 # A database as version 1 made it: three messages, the second junk, the third not junk; and one
@@ -102,6 +104,20 @@ class UpgradeTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(sorted(judged), [(0, "example.net"), (1, "example.net")])
+
+    def test_keys_to_sort_by_are_made_in_pieces(self) -> None:
+        self.old()
+        store = self.open()
+        inbox = job(store, mailboxes.find, job(store, accounts.get, "me").id, "Inbox")
+        self.assertTrue(job(store, sorting.is_due, inbox.id))
+        self.assertTrue(job(store, sorting.fill, inbox.id))
+        self.assertFalse(job(store, sorting.is_due, inbox.id))
+        order = (("subject", True),)
+        self.assertEqual(job(store, sorting.ordered, inbox.id, [1, 2, 3], order), [3, 2, 1])
+        # What is left is of no mailbox.
+        self.assertTrue(job(store, sorting.fill))
+        self.assertFalse(job(store, sorting.fill))
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(verify_all(store))), [])
 
     def test_an_interrupted_step_is_undone(self) -> None:
         self.old()

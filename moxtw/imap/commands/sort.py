@@ -1,0 +1,259 @@
+"""SORT and THREAD (RFC 5256, RFC 5957), with the RETURN options of SORT (RFC 5267)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from moxtw.imap import contexts, esearch
+from moxtw.imap.commands.basic import enable_condstore
+from moxtw.imap.commands.search import parse_charset, refuse_charset
+from moxtw.imap.errors import Bad, No
+from moxtw.imap.esearch import Return
+from moxtw.imap.parser import Parser
+from moxtw.imap.registry import Command, State
+from moxtw.imap.searchkeys import Key, Keys, Now
+from moxtw.mail import threading
+from moxtw.store import messages, search, sorting
+from moxtw.store.search import Criterion
+from moxtw.store.sorting import Order
+from moxtw.store.tx import Tx, ranges
+
+if TYPE_CHECKING:
+    from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import View
+
+T = TypeVar("T")
+
+_KEYS: Final = {
+    b"ARRIVAL": "arrival",
+    b"CC": "cc",
+    b"DATE": "date",
+    b"DISPLAYFROM": "display_from",
+    b"DISPLAYTO": "display_to",
+    b"FROM": "from",
+    b"SIZE": "size",
+    b"SUBJECT": "subject",
+    b"TO": "to",
+}
+_ALGORITHMS: Final = (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")
+_MAX_CRITERIA: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Which messages: as of SEARCH, with a charset that must be there."""
+
+    charset: bytes | None
+    key: Key
+    uses_modseq: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Arguments of SORT; `wanted` is None without RETURN."""
+
+    uid: bool
+    wanted: Return | None
+    order: Order
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Arguments of THREAD."""
+
+    uid: bool
+    algorithm: str
+    program: Program
+
+
+def _program(p: Parser) -> Program:
+    charset = parse_charset(p)
+    keys = Keys(p, lenient=charset is not None)
+    key = keys.all()
+    return Program(charset, key, keys.uses_modseq)
+
+
+def parse_sort(p: Parser, uid: bool = False) -> Sort:
+    """SORT and UID SORT."""
+    p.space()
+    wanted = esearch.parse_return(p)
+    order: dict[str, bool] = {}
+
+    def criterion() -> None:
+        reverse = False
+        word = p.word()
+        if word == b"REVERSE":
+            p.space()
+            reverse = True
+            word = p.word()
+        key = _KEYS.get(word)
+        if key is None:
+            raise Bad("unknown sort criterion")
+        if len(order) >= _MAX_CRITERIA:
+            raise Bad("too many sort criteria")
+        # What is there twice decides nothing the second time.
+        order.setdefault(key, reverse)
+
+    p.parenthesised(criterion)
+    p.space()
+    return Sort(uid, wanted, tuple(order.items()), _program(p))
+
+
+def parse_thread(p: Parser, uid: bool = False) -> Thread:
+    """THREAD and UID THREAD."""
+    p.space()
+    algorithm = p.word()
+    if algorithm not in _ALGORITHMS:
+        raise Bad("unknown threading algorithm")
+    p.space()
+    return Thread(uid, algorithm.decode("ascii"), _program(p))
+
+
+def _criterion(conn: IMAPServer, view: View, program: Program, live: bool = False) -> Criterion:
+    if program.charset is not None:
+        raise refuse_charset()
+    if program.uses_modseq:
+        enable_condstore(conn, announce=False)
+    return program.key(Now(view, conn.app.store.now(), live))
+
+
+async def _with_keys(conn: IMAPServer, mailbox_id: int, job: Callable[[Tx], T]) -> T:
+    """What `job` reads, once all messages of the mailbox have their keys."""
+    store = conn.app.store
+
+    def attempt(tx: Tx) -> tuple[T] | None:
+        return None if sorting.is_due(tx, mailbox_id) else (job(tx),)
+
+    while (result := await store.read(attempt)) is None:
+        while await store.write(partial(_fill, mailbox_id)):
+            pass
+    return result[0]
+
+
+def _fill(mailbox_id: int, tx: Tx) -> bool:
+    return sorting.fill(tx, mailbox_id)
+
+
+class _Found:
+    """The messages that are found, by the UIDs that are in view; made and used in a job."""
+
+    def __init__(self, known: array[int], uids: list[int]) -> None:
+        self._known = known
+        self._places: dict[int, int] | None = None
+        if len(uids) != len(known) or array("I", uids) != known:
+            uids = [uid for uid, number in zip(uids, self.numbers(uids), strict=True) if number]
+        self.uids = uids
+
+    def numbers(self, uids: Sequence[int]) -> list[int]:
+        """Sequence numbers of UIDs in any order, 0 for those that are not in view."""
+        known = self._known
+        if len(uids) < 100:
+            numbers = []
+            for uid in uids:
+                index = bisect_left(known, uid)
+                numbers.append(index + 1 if index < len(known) and known[index] == uid else 0)
+            return numbers
+        if self._places is None:
+            self._places = dict(zip(known, range(1, len(known) + 1), strict=True))
+        places = self._places
+        return [places.get(uid, 0) for uid in uids]
+
+
+class _Sorted(NamedTuple):
+    """`uids` in order; `response` is for the client, without the end of the line."""
+
+    uids: list[int]
+    response: bytes
+
+
+def _sort_job(
+    args: Sort, tag: bytes, known: array[int], uidnext: int, mailbox_id: int, criterion: Criterion,
+    tx: Tx,
+) -> _Sorted:
+    found = _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
+    uids = sorting.ordered(tx, mailbox_id, found.uids, args.order)
+    wanted = args.wanted
+    modseq = 0
+    if args.program.uses_modseq:
+        told = uids if wanted is None else wanted.told(uids)
+        rows = messages.flags(tx, mailbox_id, ranges(sorted(set(told))))
+        modseq = max((row.modseq for row in rows), default=0)
+    if wanted is not None:
+        line = b"" if wanted.silent else esearch.response(
+            tag,
+            wanted,
+            uids,
+            uid=args.uid,
+            numbered=None if args.uid else found.numbers,
+            modseq=modseq,
+        )
+        return _Sorted(uids, line)
+    numbers = uids if args.uid else found.numbers(uids)
+    line = b"* SORT" + b"".join([b" %d" % number for number in numbers])
+    if modseq:
+        # RFC 7162 3.1.5.
+        line += b" (MODSEQ %d)" % modseq
+    return _Sorted(uids, line + b"\r\n")
+
+
+async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
+    """SORT: what SEARCH finds, in order."""
+    view = conn.session.view if conn.session is not None else None
+    assert view is not None
+    wanted = args.wanted
+    save = wanted is not None and b"SAVE" in wanted
+    live = wanted is not None and b"UPDATE" in wanted
+    if live:
+        contexts.check_tag(view, tag)
+    try:
+        criterion = _criterion(conn, view, args.program, live)
+        job = partial(
+            _sort_job, args, tag, view.uids, view.uidnext, view.mailbox_id, criterion
+        )
+        found = await _with_keys(conn, view.mailbox_id, job)
+    except No:
+        if save:
+            # RFC 5182 2.1: a search that fails leaves an empty result.
+            view.saved = []
+        raise
+    if wanted is not None and save:
+        view.saved = wanted.saved(found.uids)
+    if live:
+        contexts.add(conn, view, tag, args.uid, criterion, found.uids, args.order)
+    conn.send(found.response)
+    return b"SORT done"
+
+
+def _thread_job(
+    args: Thread, known: array[int], uidnext: int, mailbox_id: int, criterion: Criterion, tx: Tx
+) -> bytes:
+    found = _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
+    if not found.uids:
+        return b"* THREAD\r\n"
+    uids, forest = sorting.threads(tx, mailbox_id, found.uids, args.algorithm)
+    numbers = uids if args.uid else found.numbers(uids)
+    return b"* THREAD " + threading.wire(forest, numbers) + b"\r\n"
+
+
+async def run_thread(conn: IMAPServer, tag: bytes, args: Thread) -> bytes:
+    """THREAD: what SEARCH finds, in threads."""
+    view = conn.session.view if conn.session is not None else None
+    assert view is not None
+    criterion = _criterion(conn, view, args.program)
+    job = partial(_thread_job, args, view.uids, view.uidnext, view.mailbox_id, criterion)
+    conn.send(await _with_keys(conn, view.mailbox_id, job))
+    return b"THREAD done"
+
+
+COMMANDS = (
+    Command("SORT", State.SELECTED, parse_sort, run_sort, notices=False),
+    Command("UID SORT", State.SELECTED, partial(parse_sort, uid=True), run_sort),
+    Command("THREAD", State.SELECTED, parse_thread, run_thread, notices=False),
+    Command("UID THREAD", State.SELECTED, partial(parse_thread, uid=True), run_thread),
+)
