@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from moxtw.imap import seqset
 from moxtw.imap.errors import Bad
+from moxtw.imap.searchkeys import aged
 from moxtw.store import search, sorting
 from moxtw.store.search import Criterion
 from moxtw.store.sorting import Order
@@ -29,6 +30,8 @@ _MAX_CONTEXTS: Final = 10
 _MAX_RESULTS: Final = 400_000
 # So many are looked for one by one among the results.
 _FEW: Final = 8
+# Searches for ages of messages (RFC 5032) are made again after so many microseconds.
+_AGING: Final = 60_000_000
 
 
 class Context:
@@ -36,17 +39,27 @@ class Context:
 
     `results` are UIDs in the order that the client has them: sorted, or ascending for a
     search, which has no `order`. `members` are the same UIDs, ascending.
+
+    The criterion is as of `time`, in microseconds since the epoch, if it is `aging`.
     """
 
-    __slots__ = ("criterion", "members", "order", "results", "tag", "uid")
+    __slots__ = ("aging", "criterion", "members", "order", "results", "tag", "time", "uid")
 
     def __init__(
-        self, tag: bytes, uid: bool, criterion: Criterion, uids: Iterable[int], order: Order | None
+        self,
+        tag: bytes,
+        uid: bool,
+        criterion: Criterion,
+        uids: Iterable[int],
+        order: Order | None,
+        time: int,
     ) -> None:
         self.tag = tag
         self.uid = uid
         self.criterion = criterion
         self.order = order
+        self.aging = aged(criterion, 1) is not criterion
+        self.time = time
         self.results = array("I", uids)
         self.members = self.results if order is None else array("I", sorted(self.results))
 
@@ -56,16 +69,23 @@ class Context:
         return index < len(self.members) and self.members[index] == uid
 
 
+    def is_old(self, now: int) -> bool:
+        """Whether the search is to be made again for a later time."""
+        return self.aging and now - self.time >= _AGING
+
+
 class Update(NamedTuple):
     """What changes in a context, found by a job.
 
     `added` are the UIDs that come in, in order, with the places that they have then, from 1;
-    for a search the places are 0.
+    for a search the places are 0. `criterion` and `time` are those that the context has then.
     """
 
     context: Context
     removed: list[int]
     added: list[tuple[int, int]]
+    criterion: Criterion
+    time: int
 
 
 def check_tag(view: View, tag: bytes) -> None:
@@ -91,32 +111,46 @@ def add(
         # RFC 5267 4.3.1.
         conn.send(b'* NO [NOUPDATE "%b"] too many searches with UPDATE\r\n' % tag)
         return
-    view.contexts[tag] = Context(tag, uid, criterion, uids, order)
+    view.contexts[tag] = Context(tag, uid, criterion, uids, order, conn.app.store.now())
 
 
-def find_updates(tx: Tx, view: View, changes: Changes) -> list[Update]:
+def aging(conn: IMAPServer, view: View) -> bool:
+    """Whether a search depends on the time and was made too long ago."""
+    if not view.contexts:
+        return False
+    now = conn.app.store.now()
+    return any(context.is_old(now) for context in view.contexts.values())
+
+
+def find_updates(tx: Tx, view: View, changes: Changes, now: int) -> list[Update]:
     """What changes in the contexts of a view by messages that are new or have other flags.
 
     Messages that have gone leave the results in `removing`.
     """
-    uids = [row.uid for row in changes.changed]
-    if not uids:
-        return []
+    changed = [row.uid for row in changes.changed]
     updates = []
-    among = search.Uids(seqset.to_ranges(uids))
+    among = search.Uids(seqset.to_ranges(changed))
     for context in view.contexts.values():
-        criterion = search.And((among, context.criterion))
-        fits = set(search.search(tx, view.mailbox_id, criterion, changes.uidnext))
+        time, criterion, uids = context.time, context.criterion, changed
+        if context.is_old(now):
+            time, criterion = now, aged(criterion, now - time)
+            found = search.search(tx, view.mailbox_id, criterion, changes.uidnext)
+            uids = sorted({*found, *context.members})
+        elif changed:
+            both = search.And((among, criterion))
+            found = search.search(tx, view.mailbox_id, both, changes.uidnext)
+        else:
+            continue
+        fits = set(found)
         removed = [uid for uid in uids if uid not in fits and context.has(uid)]
         added = [uid for uid in uids if uid in fits and not context.has(uid)]
-        if not removed and not added:
-            continue
         if context.order is None or not added:
-            updates.append(Update(context, removed, [(0, uid) for uid in added]))
-            continue
-        left = without(context.results, removed)
-        places = sorting.places(tx, view.mailbox_id, left, added, context.order)
-        updates.append(Update(context, removed, places))
+            places = [(0, uid) for uid in added]
+        else:
+            left = without(context.results, removed)
+            places = sorting.places(tx, view.mailbox_id, left, added, context.order)
+        if removed or places or time != context.time:
+            updates.append(Update(context, removed, places, criterion, time))
     return updates
 
 
@@ -135,9 +169,10 @@ def without(uids: array[int], gone: Sequence[int]) -> array[int]:
 
 def tell(conn: IMAPServer, view: View, updates: Iterable[Update]) -> None:
     """Write updates, and take them into the contexts. The messages are in view."""
-    for context, removed, added in updates:
+    for context, removed, added, criterion, time in updates:
         if view.contexts.get(context.tag) is not context:
             continue
+        context.criterion, context.time = criterion, time
         items = []
         if removed:
             items.append(b"REMOVEFROM (%b)" % _remove(view, context, removed))
@@ -148,7 +183,7 @@ def tell(conn: IMAPServer, view: View, updates: Iterable[Update]) -> None:
         if known:
             items.append(b"ADDTO (%b)" % _add(view, context, known))
         if items:
-            conn.send(_line(context, items))
+            conn.send(_line(view, context, items))
 
 
 def _counted(
@@ -170,20 +205,25 @@ def removing(conn: IMAPServer, view: View, uids: Sequence[int]) -> None:
     for context in view.contexts.values():
         removed = [uid for uid in uids if context.has(uid)]
         if removed:
-            conn.send(_line(context, [b"REMOVEFROM (%b)" % _remove(view, context, removed)]))
+            conn.send(_line(view, context, [b"REMOVEFROM (%b)" % _remove(view, context, removed)]))
 
 
-def _line(context: Context, items: Iterable[bytes]) -> bytes:
+def _line(view: View, context: Context, items: Iterable[bytes]) -> bytes:
     return b'* ESEARCH (TAG "%b")%b %b\r\n' % (
         context.tag,
-        b" UID" if context.uid else b"",
+        b" UID" if _in_uids(view, context) else b"",
         b" ".join(items),
     )
 
 
+def _in_uids(view: View, context: Context) -> bool:
+    # After ENABLE UIDONLY no sequence numbers are sent (RFC 9586 3.3).
+    return context.uid or view.uidonly
+
+
 def _set(view: View, context: Context, uids: Iterable[int]) -> bytes:
     """UIDs, in their order, as the client wants them."""
-    numbers = uids if context.uid else map(view.number, uids)
+    numbers = uids if _in_uids(view, context) else map(view.number, uids)
     return seqset.format_numbers(numbers)
 
 

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 def pending(conn: IMAPServer) -> bool:
     """Whether the bus told of changes that the store was not asked for yet."""
     session = conn.session
-    return session is not None and session.latest > session.polled
+    if session is None:
+        return False
+    view = session.view
+    return session.latest > session.polled or (
+        view is not None and contexts.aging(conn, view)
+    )
 
 
 async def poll(conn: IMAPServer) -> None:
@@ -35,13 +40,14 @@ async def poll(conn: IMAPServer) -> None:
     known = session.polled
     session.polled = session.latest
     view = session.view
+    now = conn.app.store.now()
 
     def job(tx: Tx) -> tuple[list[MailboxChange], Changes | None, list[contexts.Update]]:
         listing = mailboxes.changes_since(tx, session.account_id, known)
         if view is None:
             return listing, None, []
         changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
-        return listing, changes, contexts.find_updates(tx, view, changes)
+        return listing, changes, contexts.find_updates(tx, view, changes, now)
 
     try:
         listing, changes, updates = await conn.app.store.read(job)

@@ -8,7 +8,7 @@ from typing import Final
 
 from moxtw.imap import objectid, seqset, wire
 from moxtw.imap.errors import Bad
-from moxtw.imap.parser import Parser
+from moxtw.imap.parser import MAX_NUMBER, Parser
 from moxtw.imap.session import MessageSet, View
 from moxtw.store import search
 from moxtw.store.search import Criterion
@@ -52,7 +52,7 @@ _DATES: Final[dict[bytes, Callable[[int | None, int | None], Criterion]]] = {
 class Now:
     """What keys refer to when the search runs; `time` in microseconds since the epoch.
 
-    `live`: the result is kept up to date, so that UID ranges up to "*" have no end.
+    `live`: the result is kept up to date, so that ranges up to "*" have no end.
     """
 
     view: View
@@ -61,6 +61,27 @@ class Now:
 
 
 Key = Callable[[Now], Criterion]
+
+
+@dataclass(frozen=True, slots=True)
+class Age(search.Received):
+    """Times of reception that were reckoned from the time of the search (RFC 5032)."""
+
+
+def aged(criterion: Criterion, by: int) -> Criterion:
+    """What the criterion is so many microseconds later; itself if it has no `Age` in it."""
+    match criterion:
+        case Age(start, end):
+            return Age(start and start + by, end and end + by)
+        case search.Not(item):
+            later = aged(item, by)
+            return criterion if later is item else search.Not(later)
+        case search.And(items) | search.Or(items):
+            changed = tuple(aged(item, by) for item in items)
+            same = all(new is old for new, old in zip(changed, items, strict=True))
+            return criterion if same else type(criterion)(changed)
+        case _:
+            return criterion
 
 
 @dataclass(slots=True)
@@ -125,8 +146,8 @@ class Keys:
         if word in (b"OLDER", b"YOUNGER"):
             seconds = p.nz_number() * _SECOND
             if word == b"OLDER":
-                return lambda now: search.Received(None, now.time - seconds + 1)
-            return lambda now: search.Received(now.time - seconds, None)
+                return lambda now: Age(None, now.time - seconds + 1)
+            return lambda now: Age(now.time - seconds, None)
         if word in _HEADERS:
             criterion = search.Header(word.decode("ascii").lower(), self._text())
         elif word == b"HEADER":
@@ -174,8 +195,10 @@ class Keys:
             if now.live and numbers.uid and numbers.ranges is not None:
                 last = view.uids[-1] if view.uids else 0
                 return search.Uids(seqset.resolve_open(numbers.ranges, last))
-            slices = view.slices(numbers, search=True)
-            return search.Uids(seqset.normalise(view.uid_ranges(slices)))
+            found = view.uid_ranges(view.slices(numbers, search=True))
+            if now.live:
+                found += _open_ranges(view, numbers)
+            return search.Uids(seqset.normalise(found))
 
         return key
 
@@ -201,6 +224,16 @@ class Keys:
             p.space()
         self.uses_modseq = True
         return search.ModSeq(p.number64())
+
+
+def _open_ranges(view: View, numbers: MessageSet) -> seqset.Ranges:
+    """The UIDs that messages to come may have in ranges of sequence numbers up to "*"."""
+    uids = view.uids
+    return [
+        (uids[min(max(start, end), len(uids)) - 1] if uids else 1, MAX_NUMBER)
+        for start, end in numbers.ranges or ()
+        if seqset.STAR in (start, end) and start != end
+    ]
 
 
 def _keyword(name: bytes) -> Criterion:

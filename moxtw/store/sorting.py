@@ -166,8 +166,13 @@ def _fetching(order: Order, live: bool) -> Statement:
     )
 
 
+def needs_keys(order: Order) -> bool:
+    """Whether more than the messages' own rows is needed, so that `is_due` is to be asked."""
+    return any(key not in _NARROW for key, _ in order)
+
+
 def _source(order: Order) -> Any:
-    return messages if all(key in _NARROW for key, _ in order) else _JOINED
+    return _JOINED if needs_keys(order) else messages
 
 
 _THREADING: Final = {

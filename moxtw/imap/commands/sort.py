@@ -123,9 +123,13 @@ def _criterion(conn: IMAPServer, view: View, program: Program, live: bool = Fals
     return program.key(Now(view, conn.app.store.now(), live))
 
 
-async def _with_keys(conn: IMAPServer, mailbox_id: int, job: Callable[[Tx], T]) -> T:
-    """What `job` reads, once all messages of the mailbox have their keys."""
+async def _with_keys(
+    conn: IMAPServer, mailbox_id: int, job: Callable[[Tx], T], order: Order | None = None
+) -> T:
+    """What `job` reads, once all messages of the mailbox have the keys that it needs."""
     store = conn.app.store
+    if order is not None and not sorting.needs_keys(order):
+        return await store.read(job)
 
     def attempt(tx: Tx) -> tuple[T] | None:
         return None if sorting.is_due(tx, mailbox_id) else (job(tx),)
@@ -216,7 +220,7 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
         job = partial(
             _sort_job, args, tag, view.uids, view.uidnext, view.mailbox_id, criterion
         )
-        found = await _with_keys(conn, view.mailbox_id, job)
+        found = await _with_keys(conn, view.mailbox_id, job, args.order)
     except No:
         if save:
             # RFC 5182 2.1: a search that fails leaves an empty result.

@@ -146,6 +146,115 @@ class ContextTests(IMAPTestCase):
             """.replace("(4 2 5 6 2 5)", "(4 2,6 2 5)"),
         )
 
+    def test_ages(self) -> None:
+        now = self.store.now()
+        for age in (10, 100, 1000):
+            self.deliver(received=now - age * 1_000_000)
+        client = self.selected()
+        self.transcript(
+            client,
+            r"""
+            C: a SEARCH RETURN (UPDATE ALL) YOUNGER 120
+            S: * ESEARCH (TAG "a") ALL 1:2
+            S: a OK …
+            C: b SEARCH RETURN (UPDATE ALL) OR NOT (OLDER 100 UID 1:*) ANSWERED
+            S: * ESEARCH (TAG "b") ALL 1
+            S: b OK …
+            C: c NOOP
+            S: c OK …
+            """,
+        )
+        self.patch(self.store, "now", lambda: now + 60_000_000)
+        self.transcript(
+            client,
+            r"""
+            C: d NOOP
+            S: * ESEARCH (TAG "a") REMOVEFROM (0 2)
+            S: d OK …
+            C: e NOOP
+            S: e OK …
+            """,
+        )
+        self.patch(self.store, "now", lambda: now + 120_000_000)
+        self.deliver(received=now + 120_000_000)
+        self.transcript(
+            client,
+            r"""
+            C: f NOOP
+            S: * 4 EXISTS
+            S: * 4 FETCH …
+            S: * ESEARCH (TAG "a") REMOVEFROM (0 1) ADDTO (0 4)
+            S: * ESEARCH (TAG "b") REMOVEFROM (0 1) ADDTO (0 4)
+            S: f OK …
+            """,
+        )
+
+    def test_numbers_up_to_the_last(self) -> None:
+        self.deliver(count=3)
+        client = self.selected()
+        self.transcript(
+            client,
+            r"""
+            C: a SEARCH RETURN (UPDATE ALL) 3:*
+            S: * ESEARCH (TAG "a") ALL 3
+            S: a OK …
+            C: b SEARCH RETURN (UPDATE ALL) 1,*
+            S: * ESEARCH (TAG "b") ALL 1,3
+            S: b OK …
+            C: c SEARCH RETURN (UPDATE ALL) 9:*
+            S: * ESEARCH (TAG "c") ALL 3
+            S: c OK …
+            """,
+        )
+        self.deliver()
+        self.transcript(
+            client,
+            r"""
+            C: d NOOP
+            S: * 4 EXISTS
+            S: * 4 FETCH …
+            S: * ESEARCH (TAG "a") ADDTO (0 4)
+            S: * ESEARCH (TAG "c") ADDTO (0 4)
+            S: d OK …
+            """,
+        )
+
+    def test_without_numbers(self) -> None:
+        self.deliver(count=3)
+        client, other = self.selected(), self.selected()
+        other.ok(r"UID STORE 1 +FLAGS (\Deleted)")
+        other.ok("EXPUNGE")
+        self.transcript(
+            client,
+            r"""
+            C: a NOOP
+            S: * 1 EXPUNGE
+            S: a OK …
+            C: b SEARCH RETURN (UPDATE COUNT) UNSEEN
+            S: * ESEARCH (TAG "b") COUNT 2
+            S: b OK …
+            C: c UID SORT RETURN (UPDATE ALL) (ARRIVAL) UTF-8 UNSEEN
+            S: * ESEARCH (TAG "c") UID ALL 2:3
+            S: c OK …
+            C: d ENABLE UIDONLY
+            S: * ENABLED UIDONLY
+            S: d OK …
+            C: e UID STORE 3 +FLAGS.SILENT (\Seen)
+            S: * ESEARCH (TAG "b") UID REMOVEFROM (0 3)
+            S: * ESEARCH (TAG "c") UID REMOVEFROM (2 3)
+            S: e OK …
+            C: f SORT (ARRIVAL) UTF-8 ALL
+            S: f BAD [UIDREQUIRED] …
+            C: g THREAD REFS UTF-8 ALL
+            S: g BAD [UIDREQUIRED] …
+            C: h UID SORT (ARRIVAL) UTF-8 1:2
+            S: h BAD [UIDREQUIRED] …
+            C: i UID THREAD REFERENCES UTF-8 UID 1:2
+            S: * THREAD (2)
+            S: i OK …
+            """,
+        )
+
     def test_limit(self) -> None:
         self.deliver()
         client = self.selected()
