@@ -149,6 +149,19 @@ queue_destination_dane_gathertlsa_errors_total = _counter(
 queue_destination_dane_starttlsunverified_total = _counter(
     "mox_queue_destination_dane_starttlsunverified_total", "Only unusable TLSA records."
 )
+dane_verify_total = _counter("mox_dane_verify_total", "Verifications by DANE.")
+dane_verify_errors_total = _counter(
+    "mox_dane_verify_errors_total", "Failed verifications by DANE."
+)
+mtasts_get_duration_seconds = _histogram(
+    "mox_mtasts_get_duration_seconds", "Fetches of MTA-STS policies.", "result"
+)
+mtastsdb_get_total = _counter(
+    "mox_mtastsdb_get_total", "MTA-STS policies looked for in the database.", "result"
+)
+tlsrpt_lookup_duration_seconds = _histogram(
+    "mox_tlsrpt_lookup_duration_seconds", "Lookups of TLSRPT records.", "result"
+)
 queue_plaintext_fallback_total = _counter(
     "mox_queue_plaintext_fallback_total", "Fallbacks to plain text after TLS errors."
 )

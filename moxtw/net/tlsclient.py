@@ -94,6 +94,8 @@ class ClientTLS:
     hostname
         Sent as server name (SNI), and what the certificate has to be for. An A-label name,
         or an address (then no server name is sent).
+    server_name
+        Sent in place of `hostname`.
     verify
         Whether the handshake fails if the certificate is not good. If False, ``problem``
         tells afterwards what was wrong with it.
@@ -117,7 +119,9 @@ class ClientTLS:
         check: Callable[[list[x509.Certificate]], None] | None = None,
         pair: KeyPair | None = None,
         alpn: Sequence[bytes] = (),
+        server_name: str = "",
     ) -> None:
+        self._server_name = server_name.rstrip(".") or hostname.rstrip(".")
         self.hostname = hostname.rstrip(".")
         self.problem: VerificationError | None = None
         self._roots = roots
@@ -142,8 +146,8 @@ class ClientTLS:
                 context.add_extra_chain_cert(certificate)
         connection = SSL.Connection(context, None)
         connection.set_connect_state()
-        if self.hostname and not _is_ip(self.hostname):
-            connection.set_tlsext_host_name(self.hostname.encode("ascii"))
+        if self._server_name and not _is_ip(self._server_name):
+            connection.set_tlsext_host_name(self._server_name.encode("ascii"))
         if self._alpn:
             connection.set_alpn_protos(list(self._alpn))
         _clients[connection] = self

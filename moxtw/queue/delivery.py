@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from moxtw.dns.resolver import TLSA
 from moxtw.mail.dsnrequest import DSNRequest
 
 
@@ -62,7 +63,9 @@ class DeliveryError(Exception):
     permanent
         Whether trying again makes no sense.
     problem
-        For TLS troubles, a short name of what is wrong, for reports (RFC 8460 4.3).
+        For TLS troubles, the result type for reports (RFC 8460 4.3).
+    reason
+        A code that says more, for the same.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class DeliveryError(Exception):
         lines: Sequence[str] = (),
         remote_mta: str = "",
         problem: str = "",
+        reason: str = "",
     ) -> None:
         super().__init__(text)
         self.trouble = trouble
@@ -86,6 +90,9 @@ class DeliveryError(Exception):
         self.lines = tuple(lines)
         self.remote_mta = remote_mta
         self.problem = problem
+        self.reason = reason
+        # Our end of the connection, where there was one.
+        self.local_ip = ""
 
     def copy(self, **changes: object) -> DeliveryError:
         """The same with some attributes changed."""
@@ -98,7 +105,9 @@ class DeliveryError(Exception):
             lines=self.lines,
             remote_mta=self.remote_mta,
             problem=self.problem,
+            reason=self.reason,
         )
+        other.local_ip = self.local_ip
         for name, value in changes.items():
             setattr(other, name, value)
         return other
@@ -195,6 +204,27 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Associations:
+    """What DANE says of a server's certificate (RFC 7672).
+
+    records: usable TLSA records. names: what the certificate may be for (A-labels). enforce:
+    the session fails if no record fits; otherwise that is only noted.
+    """
+
+    records: tuple[TLSA, ...]
+    names: tuple[str, ...]
+    enforce: bool = True
+
+
+class Finding(NamedTuple):
+    """What was found wrong with TLS that was let pass: result type and reason as in reports."""
+
+    problem: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A server to connect to.
 
@@ -204,6 +234,10 @@ class Target:
         Its addresses, to be tried in this order.
     verify
         Whether the certificate must be good for `host`.
+    dane
+        What DANE demands of it.
+    server_name
+        For TLS, where it is not `host` (RFC 7672 3.2.2).
     ehlo
         Our own name.
     local_ips
@@ -216,6 +250,8 @@ class Target:
     ehlo: str
     tls: TLSMode = TLSMode.OPPORTUNISTIC
     verify: bool = False
+    dane: Associations | None = None
+    server_name: str = ""
     login: Login | None = None
     local_ips: tuple[tuple[int, str], ...] = ()
     timeouts: Timeouts = Timeouts()
@@ -230,13 +266,18 @@ class SMTPSession(Protocol):
         ...
 
     @property
+    def local_ip(self) -> str:
+        """The address connected from."""
+        ...
+
+    @property
     def tls_version(self) -> str:
         """Like ``TLS1.3``; empty without TLS."""
         ...
 
     @property
-    def tls_problem(self) -> str:
-        """What is wrong with the server's certificate though it was let pass; or empty."""
+    def tls_findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the server's certificate though it was let pass."""
         ...
 
     @property

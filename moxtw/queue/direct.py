@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from moxtw import metrics
@@ -21,6 +21,7 @@ from moxtw.queue.delivery import (
 from moxtw.queue.hosts import Addresses, Destination, HostFinder
 from moxtw.queue.routes import ascii_domain
 from moxtw.queue.sessions import Sessions
+from moxtw.queue.tlsreport import TLSReport
 from moxtw.queue.tlsrules import DomainRule, HostRule, TLSPolicy
 
 SMTP_PORT: Final = 25
@@ -34,7 +35,8 @@ log = Logger("queue")
 class DirectDelivery:
     """Delivers to the hosts that DNS names.
 
-    ehlo: our own name. local_ips: see `local_addresses`. port: for tests.
+    ehlo: our own name. local_ips: see `local_addresses`. port: for tests. record: told of how
+    TLS went.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class DirectDelivery:
         local_ips: tuple[tuple[int, str], ...] = (),
         *,
         port: int = SMTP_PORT,
+        record: Callable[[Attempt, TLSReport], None] | None = None,
     ) -> None:
         self._dialer = dialer
         self._finder = finder
@@ -53,21 +56,31 @@ class DirectDelivery:
         self._ehlo = ehlo
         self._local_ips = local_ips
         self._port = port
+        self._record = record
 
     async def deliver(
         self, attempt: Attempt, sessions: Sessions, families: tuple[int, ...] = (4, 6)
     ) -> None:
         """Try to deliver; what comes of it is noted in the attempt."""
+        name = attempt.first.recipient_domain
+        report = TLSReport("" if name.startswith("[") else ascii_domain(name))
         try:
-            await self._deliver(attempt, sessions, families)
+            await self._deliver(attempt, sessions, families, report)
         except DeliveryError as exc:
             if exc.trouble is Trouble.LOCAL and exc.permanent:
                 attempt.fail(exc)
             else:
                 attempt.explain(exc)
+        finally:
+            if self._record is not None:
+                self._record(attempt, report)
 
     async def _deliver(
-        self, attempt: Attempt, sessions: Sessions, families: tuple[int, ...]
+        self,
+        attempt: Attempt,
+        sessions: Sessions,
+        families: tuple[int, ...],
+        report: TLSReport,
     ) -> None:
         name = attempt.first.recipient_domain
         require_tls = attempt.first.require_tls
@@ -75,10 +88,10 @@ class DirectDelivery:
         if name.startswith("["):
             ip = name[1:-1]
             destination = Destination(ip, ip, (ip,), False, False, False)
-            rule = await self._policy.domain("", require_tls)
+            rule = await self._policy.domain("", require_tls, report)
         else:
             domain = ascii_domain(name)
-            rule = await self._policy.domain(domain, require_tls)
+            rule = await self._policy.domain(domain, require_tls, report)
             destination = await self._finder.destination(domain)
         if destination.expanded_authentic:
             metrics.queue_destinations_authentic_total.inc()
@@ -90,7 +103,7 @@ class DirectDelivery:
                 else:
                     dialed = attempt.first.dialed_ips.get(host, [])
                     addresses = await self._finder.addresses(host, dialed, families)
-                await self._host(attempt, sessions, destination, addresses, rule)
+                await self._host(attempt, sessions, destination, addresses, rule, report)
             except DeliveryError as exc:
                 log.debug("delivery to host", host=host, domain=name, err=exc)
                 attempt.explain(exc)
@@ -126,6 +139,7 @@ class DirectDelivery:
         destination: Destination,
         addresses: Addresses,
         domain_rule: DomainRule,
+        report: TLSReport,
     ) -> None:
         """Try a host. Raises DeliveryError when there was no session with it."""
         rule = await domain_rule.host(destination, addresses)
@@ -158,7 +172,7 @@ class DirectDelivery:
             session = sessions.take(key)
             kept = session is not None
             if session is None:
-                session = await self._session(attempt, addresses, rule)
+                session = await self._session(attempt, addresses, rule, report)
                 sessions.use(key, session)
             attempt.tls_seen = (session.has_starttls, session.has_requiretls)
             if require_tls and not session.has_requiretls:
@@ -186,11 +200,14 @@ class DirectDelivery:
         attempt.explain(error)
 
     async def _session(
-        self, attempt: Attempt, addresses: Addresses, rule: HostRule
+        self, attempt: Attempt, addresses: Addresses, rule: HostRule, report: TLSReport
     ) -> SMTPSession:
         host = addresses.host
+        remote = ""
 
         def dialed(ip: str) -> None:
+            nonlocal remote
+            remote = ip
             for message in attempt.messages:
                 ips = message.dialed_ips.setdefault(host, [])
                 ips.append(ip)
@@ -203,15 +220,31 @@ class DirectDelivery:
             ehlo=self._ehlo,
             tls=rule.mode,
             verify=rule.verify,
+            dane=rule.dane,
+            server_name=rule.server_name,
             local_ips=self._local_ips,
         )
         attempt.tls_label = rule.mode.value + rule.label
         try:
-            return await connect(self._dialer, target, dialed)
+            session = await connect(self._dialer, target, dialed)
         except DeliveryError as exc:
-            if exc.trouble is not Trouble.TLS or not rule.fallback or attempt.first.is_dmarc_report:
+            if exc.trouble is not Trouble.TLS:
+                raise
+            report.failed(host, exc.local_ip, remote, exc)
+            if not rule.fallback or attempt.first.is_dmarc_report:
                 raise
             log.info("tls failed, trying without", host=host, err=exc)
+            if attempt.first.require_tls is False:
+                metrics.queue_tlsrequiredno_ignored_total.labels("badtls").inc()
+        else:
+            findings = session.tls_findings
+            report.session(
+                host, session.local_ip, remote, findings, tls=bool(session.tls_version)
+            )
+            if findings and attempt.first.require_tls is False and (rule.dane or rule.secure):
+                log.info("bad tls ignored", host=host, err=findings[0].text)
+                metrics.queue_tlsrequiredno_ignored_total.labels("badtls").inc()
+            return session
         metrics.queue_plaintext_fallback_total.inc()
         attempt.tls_label = TLSMode.SKIP.value + rule.label
         plain = Target(

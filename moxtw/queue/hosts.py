@@ -52,6 +52,8 @@ class Addresses:
     """The addresses of a host, in the order in which to try them.
 
     expanded: what the host's CNAMEs lead to. dual_stack: there are some of both families.
+    authentic: DNSSEC vouches for the addresses, or where the host is an alias for that;
+    expanded_authentic: for all answers.
     """
 
     host: str
@@ -148,7 +150,8 @@ class HostFinder:
             chain.name.removesuffix("."),
             rotate(answer.records, dialed),
             len({":" in ip for ip in answer.records}) == 2,
-            chain.first_authentic and answer.authentic,
+            # RFC 7672 2.2.2: of an alias, what it leads to need not be authentic.
+            chain.first_authentic and (len(chain.names) > 1 or answer.authentic),
             chain.authentic and answer.authentic,
         )
 

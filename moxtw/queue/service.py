@@ -24,6 +24,7 @@ from moxtw.queue.routes import Config, transport_for
 from moxtw.queue.schedule import SECOND, Schedule, backoff
 from moxtw.queue.sessions import Closing, Sessions
 from moxtw.queue.smarthost import FixedDelivery, asked_failure, failing, smarthost_target
+from moxtw.queue.tlsreport import Recorder, TLSReport
 from moxtw.queue.tlsrules import Opportunistic, TLSPolicy
 from moxtw.store import queuedb, suppressions
 from moxtw.store.db import Store
@@ -116,7 +117,9 @@ class QueueService(Service):
             self._ehlo,
             local_addresses(static),
             port=port,
+            record=None if static.no_outgoing_tls_reports else self._record,
         )
+        self._tls_results = Recorder(store, reactor)
         self._schedule = Schedule()
         self._closing = Closing()
         self._turns: dict[str, _Turn] = {}
@@ -154,6 +157,7 @@ class QueueService(Service):
         done = DeferredList(waits) if waits else succeed(None)
         deadline = self._reactor.callLater(STOP_GRACE, self._abort)
         done.addCallback(lambda _: self._closing.wait())
+        done.addCallback(lambda _: self._tls_results.flush())
 
         def stopped(result: object) -> None:
             if deadline.active():
@@ -165,6 +169,13 @@ class QueueService(Service):
         for turn in list(self._turns.values()):
             turn.abort()
         self._closing.abort()
+
+    def _record(self, attempt: Attempt, report: TLSReport) -> None:
+        first = attempt.first
+        # Reports about reports would never end.
+        self._tls_results.record(
+            report, send_report=not (first.is_tls_report or first.is_dmarc_report)
+        )
 
     async def _resume(self) -> None:
         while await self._store.write(queuedb.resume):

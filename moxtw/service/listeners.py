@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import SystemRandom
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,7 +17,7 @@ from moxtw.authn.evaluate import Evaluation
 from moxtw.config.live import LiveConfig
 from moxtw.config.static import Listener, Static
 from moxtw.ctl.server import ControlService
-from moxtw.dns.resolver import Resolver
+from moxtw.dns.resolver import Resolver, for_pkg
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
 from moxtw.inbound.bounce import Bouncer
@@ -30,9 +31,11 @@ from moxtw.net.listen import adopt, bind_socket, wrap_factory
 from moxtw.net.tls import ServerTLS
 from moxtw.net.tlsclient import Roots
 from moxtw.queue.delivery import Target
+from moxtw.queue.mtasts import PolicyCache, Refresher
 from moxtw.queue.operations import QueueOperations
 from moxtw.queue.service import QueueService
 from moxtw.queue.submit import Submitter
+from moxtw.queue.tlsrules import Safety
 from moxtw.ratelimit import Limiter
 from moxtw.service.localdns import LocalRecords
 from moxtw.smtp.context import Kind, SMTPContext, settings_for
@@ -42,6 +45,7 @@ from moxtw.smtp.sendercheck import SenderDomains
 from moxtw.store import incoming
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
+from moxtw.tlspolicy.mtastsfetch import Fetcher
 from moxtw.version import VERSION
 from moxtw.web.listener import WebContext, make_ports
 
@@ -78,6 +82,17 @@ class Parts:
             system=ca.additional_to_system or not ca.cert_pem,
             pems=[ca.cert_pem] if ca.cert_pem else [],
         )
+        policies = PolicyCache(
+            store,
+            Fetcher(
+                for_pkg(self.resolver, "mtasts"),
+                self.reactor,
+                roots,
+                user_agent=f"moxtw/{VERSION}",
+            ),
+            self.reactor.seconds,
+        )
+        self.refresher = Refresher(store, policies, self.reactor, SystemRandom())
         self.queue = QueueService(
             store,
             config,
@@ -85,6 +100,7 @@ class Parts:
             Dialer(self.reactor, roots),
             self.reactor,
             local=self._local_target() if self.localserve else None,
+            policy=Safety(policies, for_pkg(self.resolver, "dane"), self.reactor),
         )
         self.submit = Submitter(store, config)
         self.admin = AdminContext(
@@ -173,10 +189,14 @@ class Parts:
         """Start what works in the background, before connections are accepted."""
         self.control.startService()
         self.queue.startService()
+        if not self.localserve:
+            self.refresher.startService()
 
     async def stop_sending(self) -> None:
         """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
+        if self.refresher.running:
+            self.refresher.stopService()
         self._queue_stopped = maybeDeferred(self.queue.stopService)
 
     async def stop(self) -> None:

@@ -26,8 +26,9 @@ from zope.interface import implementer
 from moxtw import metrics
 from moxtw.log import TRACE, TRACEAUTH, TRACEDATA, Logger
 from moxtw.net.tlsinfo import tls_connection, tls_version
-from moxtw.queue.delivery import DeliveryError, Timeouts, Trouble
-from moxtw.smtp.clientreply import Reply, make_reply, refusal, tls_error_text
+from moxtw.queue.delivery import DeliveryError, Finding, Timeouts, Trouble
+from moxtw.smtp.clientreply import Reply, make_reply, refusal, tls_error_text, tls_reason
+from moxtw.tlspolicy import tlsrpt
 
 _log = Logger("smtpclient")
 
@@ -65,8 +66,9 @@ class Channel(ESMTPClient):
         self.host = host
         self._reactor = reactor
         self.remote_ip = ""
+        self.local_ip = ""
         self.tls_version = ""
-        self.tls_problem = ""
+        self.tls_findings: tuple[Finding, ...] = ()
         self._timeouts = timeouts or Timeouts()
         self._logger = log
         # Input: an unfinished line, the lines of an unfinished reply, replies not yet read,
@@ -108,7 +110,8 @@ class Channel(ESMTPClient):
             failed.trouble = Trouble.TLS
             # How a server puts off STARTTLS says nothing of the message.
             failed.permanent = False
-            failed.problem = "starttls-not-supported"
+            failed.problem = tlsrpt.STARTTLS_NOT_SUPPORTED
+            failed.reason = f"smtp-starttls-reply-code-{reply.code}"
             raise failed
         await self.secure(creator)
 
@@ -136,7 +139,7 @@ class Channel(ESMTPClient):
             problem = getattr(creator, "problem", None)
             if problem is not None and exc.trouble is Trouble.TLS:
                 exc.text = f"{self.host}: TLS: {problem}"
-                exc.problem = problem.kind
+                exc.problem, exc.reason = problem.kind, ""
             raise
         finally:
             self._handshake = None
@@ -147,7 +150,8 @@ class Channel(ESMTPClient):
         if connection is not None:
             self.tls_version = tls_version(connection)
         problem = getattr(creator, "problem", None)
-        self.tls_problem = "" if problem is None else str(problem)
+        if problem is not None:
+            self.tls_findings += (Finding(problem.kind, "", str(problem)),)
 
     # -- Commands and replies ----------------------------------------------------------
 
@@ -301,7 +305,10 @@ class Channel(ESMTPClient):
         if self._handshake is not None:
             self.fail(
                 self._trouble(
-                    Trouble.TLS, "timeout in TLS handshake", problem="io-timeout-during-handshake"
+                    Trouble.TLS,
+                    "timeout in TLS handshake",
+                    problem=tlsrpt.VALIDATION_FAILURE,
+                    reason="io-timeout-during-handshake",
                 )
             )
         else:
@@ -324,7 +331,12 @@ class Channel(ESMTPClient):
             return value
         kind = getattr(value, "kind", "")
         if self._handshake is not None or kind or isinstance(value, SSL.Error):
-            return self._trouble(Trouble.TLS, f"TLS: {tls_error_text(value)}", problem=kind)
+            return self._trouble(
+                Trouble.TLS,
+                f"TLS: {tls_error_text(value)}",
+                problem=kind or tlsrpt.VALIDATION_FAILURE,
+                reason=tls_reason(value),
+            )
         return self._trouble(Trouble.IO, f"connection lost: {value}")
 
     def _wake(self) -> None:

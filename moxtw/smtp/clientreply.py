@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from OpenSSL import SSL
 
 from moxtw.queue.delivery import DeliveryError, Trouble
+from moxtw.tlspolicy import tlsrpt
 
 # RFC 2034 4, RFC 3463 2.
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?: |$)")
@@ -53,6 +54,17 @@ def make_reply(code: int, lines: tuple[str, ...]) -> Reply:
     found = _ENHANCED.match(lines[-1], 4)
     secode = found[2] if found is not None and found[1] == lines[-1][0] else ""
     return Reply(code, secode, lines)
+
+
+def tls_reason(exc: BaseException) -> str:
+    """What went wrong in TLS, as a reason code for TLS reports (RFC 8460 4.4)."""
+    if isinstance(exc, SSL.Error):
+        found = exc.args[0] if exc.args and isinstance(exc.args[0], list) else []
+        return tlsrpt.tls_reason([str(entry[-1]) for entry in found])
+    reason = getattr(exc, "reason", "")
+    if isinstance(reason, str) and reason:
+        return reason
+    return "connection-closed-during-handshake"
 
 
 def tls_error_text(exc: BaseException) -> str:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
+from cryptography import x509
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
@@ -13,8 +14,9 @@ from twisted.internet.protocol import Factory
 
 from moxtw.log import Logger
 from moxtw.net.tlsclient import ClientTLS, Roots
-from moxtw.queue.delivery import DeliveryError, Target, TLSMode, Trouble
+from moxtw.queue.delivery import DeliveryError, Finding, Target, TLSMode, Trouble
 from moxtw.smtp.client import DeliveryClient
+from moxtw.tlspolicy.dane import DANEError, verify
 
 _log: Final = Logger("smtpclient")
 
@@ -60,6 +62,7 @@ class Dialer:
             await self._set_up(client, target)
         except DeliveryError as exc:
             exc.remote_mta = exc.remote_mta or target.host
+            exc.local_ip = client.local_ip
             if exc.trouble in (Trouble.REPLY, Trouble.UNSUPPORTED):
                 await client.close()
             else:
@@ -75,19 +78,38 @@ class Dialer:
 
     async def _set_up(self, client: DeliveryClient, target: Target) -> None:
         if target.tls is TLSMode.IMMEDIATE:
-            await client.secure(self._tls(target), greeting=True)
+            await client.secure(self._tls(client, target), greeting=True)
         await client.greet()
         await client.hello()
         if target.tls is TLSMode.REQUIRED or (
             target.tls is TLSMode.OPPORTUNISTIC and client.extensions.starttls
         ):
-            await client.starttls(self._tls(target))
+            await client.starttls(self._tls(client, target))
             await client.hello()
         if target.login is not None:
             await client.log_in(target.login)
 
-    def _tls(self, target: Target) -> Any:
-        return ClientTLS(target.host, self._roots, verify=target.verify)
+    def _tls(self, client: DeliveryClient, target: Target) -> Any:
+        dane = target.dane
+        check = None
+        if dane is not None:
+
+            def check(chain: list[x509.Certificate]) -> None:
+                """See that a record fits the certificates."""
+                try:
+                    verify(dane.records, chain, dane.names, now=self._reactor.seconds())
+                except DANEError as exc:
+                    if dane.enforce:
+                        raise
+                    client.tls_findings += (Finding(exc.kind, exc.reason, str(exc)),)
+
+        return ClientTLS(
+            target.host,
+            self._roots,
+            verify=target.verify,
+            check=check,
+            server_name=target.server_name,
+        )
 
     async def _dial(self, target: Target) -> DeliveryClient:
         """A connection to the first address that takes one; each has its share of time."""
@@ -118,6 +140,7 @@ class Dialer:
                 errors.append(f"{ip}: {exc}")
                 continue
             client.remote_ip = ip
+            client.local_ip = getattr(client.transport.getHost(), "host", "")
             return client
         raise DeliveryError(
             Trouble.DIAL,

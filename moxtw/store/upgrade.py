@@ -15,7 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from moxtw.log import Logger
-from moxtw.store import schema, schema_annotations, schema_history, schema_keys, schema_queue
+from moxtw.store import (
+    schema,
+    schema_annotations,
+    schema_history,
+    schema_keys,
+    schema_queue,
+    schema_tlspolicy,
+)
 from moxtw.store.errors import SchemaTooNew, StoreError
 
 if TYPE_CHECKING:
@@ -110,6 +117,12 @@ def _sort_keys(up: Upgrade) -> None:
     up.execute("INSERT INTO keys_due (content_id) SELECT id FROM contents")
 
 
+def _tls_policies(up: Upgrade) -> None:
+    """What other domains say of TLS, and how it went."""
+    up.add_table(schema_tlspolicy.mtasts_policies)
+    up.add_table(schema_tlspolicy.tls_results)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -119,6 +132,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _objects,
         _subject_keys,
         _sort_keys,
+        _tls_policies,
     ),
 }
 

@@ -70,7 +70,11 @@ class SinkProtocol(Protocol):
             words = ["sink", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000"]
             if self.factory.tls is not None and not self._tls:
                 words.append("STARTTLS")
+            if self.factory.requiretls and self._tls:
+                words.append("REQUIRETLS")
             self._say("\n".join([f"250-{w}" for w in words[:-1]] + [f"250 {words[-1]}"]))
+        elif verb == "STARTTLS" and self.factory.tls is None:
+            self._say("502 5.5.1 no STARTTLS here")
         elif verb == "STARTTLS":
             self._say("220 go")
             if self.factory.tls == "broken":
@@ -104,7 +108,7 @@ class SinkProtocol(Protocol):
 
 
 class Sink(Factory):
-    """The server. `tls` is None, a context factory, or "broken".
+    """The server. `tls` is None, a context factory, or "broken"; `requiretls`: within it.
 
     Answers by verb are replies, functions of the line, or "CLOSE" or "SILENT".
     """
@@ -112,9 +116,16 @@ class Sink(Factory):
     protocol = SinkProtocol
     noisy = False
 
-    def __init__(self, answers: dict[str, Any] | None = None, tls: Any = None) -> None:
+    def __init__(
+        self,
+        answers: dict[str, Any] | None = None,
+        tls: Any = None,
+        *,
+        requiretls: bool = False,
+    ) -> None:
         self.answers = answers or {}
         self.tls = tls
+        self.requiretls = requiretls
         self.connections = 0
         self.messages: list[tuple[str, list[str], bytes, bool]] = []
         self._waiting: list[tuple[int, Deferred[None]]] = []

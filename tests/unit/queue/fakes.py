@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from moxtw.queue.delivery import (
     DeliveryError,
+    Finding,
     RcptResult,
     Target,
     TLSMode,
@@ -47,7 +48,8 @@ class FakeSession:
         self.target = target
         self.remote_ip = target.ips[0]
         self.tls_version = "" if target.tls is TLSMode.SKIP else "TLS1.3"
-        self.tls_problem = ""
+        self.local_ip = "127.0.0.1"
+        self.tls_findings = dialer.findings.get(target.host, ())
         self.has_starttls = dialer.has_starttls
         self.has_requiretls = dialer.has_requiretls
         self.usable = True
@@ -87,6 +89,7 @@ class FakeDialer:
         self.contents: list[bytes] = []
         self.has_starttls = True
         self.has_requiretls = False
+        self.findings: dict[str, tuple[Finding, ...]] = {}
 
     def answer(self, host: str, transaction: Transaction) -> Any:
         answer = self.answers.get(host, TAKEN)

@@ -1,0 +1,255 @@
+"""HTTPS to servers that somebody else names: our resolver, verified TLS, all of it bounded."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    URI,
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from moxtw.net.tlsclient import ClientTLS, Roots, VerificationError
+
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
+"""Gives the addresses of a host name."""
+
+DIAL_TIMEOUT: Final = 30.0
+
+
+class HTTPError(Exception):
+    """No response, or none that may be used: what went wrong, for people."""
+
+
+class TooLarge(HTTPError):
+    """The body of a response exceeds its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response with all of its body. headers: names in lower case, the first of each."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HTTPClient:
+    """Makes requests, each on a connection of its own; redirects are not followed.
+
+    resolve: gives the addresses of hosts; what it raises, a request raises. ports: where to
+    connect in place of the port of the URL, by that port; for tests.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        roots: Roots,
+        resolve: Resolve,
+        *,
+        user_agent: str,
+        ports: Mapping[int, int] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._roots = roots
+        self._resolve = resolve
+        self._user_agent = user_agent
+        self._ports = dict(ports or {})
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout: float,
+        max_size: int,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Response:
+        """Make a request and read the response.
+
+        timeout: seconds for all of it; max_size: bytes of the response's body. Raises
+        HTTPError, VerificationError for a server that is not who it should be, and what
+        `resolve` raises.
+        """
+        fields = Headers({"User-Agent": [self._user_agent]})
+        for name, value in (headers or {}).items():
+            fields.setRawHeaders(name, [value])
+        producer: Any = FileBodyProducer(io.BytesIO(body)) if body else None
+        way = _Way(self._reactor, self._roots, self._resolve, self._ports)
+        pool = HTTPConnectionPool(self._reactor, persistent=False)
+        agent: Any = Agent.usingEndpointFactory(self._reactor, way, pool)
+        work = Deferred.fromCoroutine(
+            self._request(
+                agent, way, method.encode(), url.encode("ascii"), fields, producer, max_size
+            )
+        )
+
+        def expired(_: object, seconds: float) -> None:
+            raise HTTPError(f"no response within {seconds:g} s")
+
+        work.addTimeout(timeout, self._reactor, expired)
+        return await work
+
+    async def _request(
+        self,
+        agent: Any,
+        way: _Way,
+        method: bytes,
+        url: bytes,
+        fields: Headers,
+        producer: Any,
+        max_size: int,
+    ) -> Response:
+        try:
+            response = await agent.request(method, url, fields, producer)
+            found = {
+                name.decode("latin-1").lower(): values[0].decode("latin-1")
+                for name, values in response.headers.getAllRawHeaders()
+            }
+            reading = _Body(max_size)
+            response.deliverBody(reading)
+            content = await reading.done
+        except HTTPError:
+            raise
+        except Exception as exc:
+            raise way.explain(exc) from exc
+        return Response(response.code, found, content)
+
+
+@implementer(IStreamClientEndpoint)
+class _Addresses:
+    """Connects to the first address of a host that takes a connection."""
+
+    def __init__(
+        self, reactor: Any, resolve: Resolve, host: str, port: int, failures: list[Exception]
+    ) -> None:
+        self._reactor = reactor
+        self._resolve = resolve
+        self._host = host
+        self._port = port
+        self._failures = failures
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        return Deferred.fromCoroutine(self._connect(factory))
+
+    async def _connect(self, factory: Any) -> Any:
+        try:
+            ips = [str(ipaddress.ip_address(self._host))]
+        except ValueError:
+            try:
+                ips = list(await self._resolve(self._host))
+            except Exception as exc:
+                # The agent would wrap it.
+                self._failures.append(exc)
+                raise
+        if not ips:
+            raise HTTPError(f"{self._host} has no addresses")
+        share = max(1.0, DIAL_TIMEOUT / len(ips))
+        last: Exception | None = None
+        for ip in ips:
+            make = TCP6ClientEndpoint if ":" in ip else TCP4ClientEndpoint
+            endpoint: Any = make(self._reactor, ip, self._port, timeout=share)
+            try:
+                return await endpoint.connect(factory)
+            except Exception as exc:  # noqa: BLE001 - the next address may do
+                last = exc
+        raise HTTPError(f"connecting to {self._host}: {last}") from last
+
+
+@implementer(IAgentEndpointFactory)
+class _Way:
+    """The endpoint of one request, and what is known of why it failed."""
+
+    def __init__(
+        self, reactor: Any, roots: Roots, resolve: Resolve, ports: Mapping[int, int]
+    ) -> None:
+        self._reactor = reactor
+        self._roots = roots
+        self._resolve = resolve
+        self._ports = ports
+        self._tls: ClientTLS | None = None
+        self._failures: list[Exception] = []
+
+    def endpointForURI(self, uri: URI) -> Any:  # noqa: N802 - Twisted's name
+        """See IAgentEndpointFactory."""
+        host = uri.host.decode("ascii").strip("[]")
+        port = self._ports.get(uri.port, uri.port)
+        endpoint: Any = _Addresses(self._reactor, self._resolve, host, port, self._failures)
+        if uri.scheme == b"https":
+            self._tls = ClientTLS(host, self._roots, verify=True, alpn=[b"http/1.1"])
+            creator: Any = self._tls
+            endpoint = wrapClientTLS(creator, endpoint)
+        return endpoint
+
+    def explain(self, exc: Exception) -> Exception:
+        """The error that a caller can do something with."""
+        if self._tls is not None and self._tls.problem is not None:
+            return self._tls.problem
+        if self._failures:
+            return self._failures[0]
+        for reason in getattr(exc, "reasons", None) or ():
+            if isinstance(reason.value, HTTPError | VerificationError):
+                return reason.value
+            return HTTPError(str(reason.value) or type(reason.value).__name__)
+        return HTTPError(str(exc) or type(exc).__name__)
+
+
+class _Body(Protocol):
+    """Reads a body, but not more than it may have."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.done: Deferred[bytes] = Deferred(self._cancel)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """Keep some more."""
+        self._size += len(data)
+        if self._size > self._limit:
+            self._fail(TooLarge(f"response of more than {self._limit} bytes"))
+            return
+        self._parts.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """The end of the body, or of the connection."""
+        if self.done.called:
+            return
+        # Without a length, a body that the end of the connection ends may be cut short: TLS
+        # tells (RFC 9112 9.8), but not all servers end it as they should.
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(HTTPError(f"response was cut short: {reason.value}"))
+
+    def _cancel(self, done: Deferred[bytes]) -> None:
+        self._drop()
+
+    def _fail(self, exc: Exception) -> None:
+        self._parts.clear()
+        if not self.done.called:
+            self.done.errback(exc)
+        self._drop()
+
+    def _drop(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
