@@ -21,6 +21,9 @@ class IMAPError(Exception):
         """What follows the status word of the reply, without anything that breaks a line."""
         text = self.text.encode("ascii", "replace")
         text = text.translate(_PRINTABLE)[:500] or b"error"
+        if text.endswith(b"}"):
+            # What looks like the beginning of a literal makes clients wait for it.
+            text += b" (end)"
         return b"[" + self.code + b"] " + text if self.code else text
 
 

@@ -25,6 +25,7 @@ from moxtw.sasl import password
 from moxtw.store import credentials, messages
 from moxtw.store.auth import Authenticator, LoginAccount
 from moxtw.store.mailboxes import ensure
+from tests.support.imapgrammar import ResponseReader
 from tests.support.store import job, make_account, make_store, message, now
 
 ADDRESS = "me@example.org"
@@ -55,6 +56,7 @@ class Client:
     def __init__(self, test: IMAPTestCase, protocol: IMAPServer, ip: str) -> None:
         self.test = test
         self.protocol = protocol
+        self.reader = ResponseReader()
         self.transport = StringTransportWithDisconnection(
             hostAddress=IPv4Address("TCP", "127.0.0.1", 143),
             peerAddress=IPv4Address("TCP", ip, 4321),
@@ -70,8 +72,12 @@ class Client:
         self.protocol.dataReceived(data)
 
     def output(self) -> bytes:
+        """What the server has sent; all of it must be in the grammar."""
         data = self.transport.value()
         self.transport.clear()
+        session = self.protocol.session
+        self.reader.utf8 = self.reader.utf8 or (session is not None and session.utf8)
+        self.reader.feed(data)
         return data
 
     def lines(self) -> list[str]:
@@ -106,7 +112,7 @@ class IMAPTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.store = make_store(self, self.clock)
+        self.store = self.make_store()
         self.account = make_account(self.store, "me")
         job(self.store, credentials.set_password, self.account.id, VERIFIERS)
         other = make_account(self.store, "other")
@@ -121,6 +127,9 @@ class IMAPTestCase(SynchronousTestCase):
         self.stopping = False
         self.app = self.make_app()
         self.factory = IMAPServerFactory(self.app, self.listener)
+
+    def make_store(self) -> Any:
+        return make_store(self, self.clock)
 
     def make_app(self, **more: Any) -> IMAPContext:
         fields: dict[str, Any] = {

@@ -96,7 +96,7 @@ class AppendTests(IMAPTestCase):
         self.assertIn("a OK [APPENDUID", client.lines()[0])
         client.send(b"a APPEND Inbox UTF8 ({3+}\r\none)\r\n")
         self.assertEqual(client.lines()[0], "a BAD UTF8 goes with a binary literal, at position"
-                                            " 21: {3+}")  # fmt: skip
+                                            " 21: {3+} (end)")  # fmt: skip
 
     def test_missing_mailbox(self) -> None:
         self.transcript(
@@ -150,7 +150,7 @@ class AppendTests(IMAPTestCase):
         client.send(b"a APPEND Inbox (\\Nope) {8+}\r\nb LOGOUT\r\n")
         self.assertEqual(
             client.lines(),
-            ["a BAD unknown system flag, at position 21: ) {8+}",
+            ["a BAD unknown system flag, at position 21: ) {8+} (end)",
              "* BYE closing: cannot skip a literal after a bad command"],
         )  # fmt: skip
         self.assertTrue(client.closed)

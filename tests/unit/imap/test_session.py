@@ -246,7 +246,7 @@ class LimitTests(IMAPTestCase):
         self.assertEqual(
             client.command("SELECT {102401}"),
             ["t BAD [TOOBIG] literals in arguments are limited to 102400 bytes each and 1024000"
-             " together, at position 9: {102401}"],
+             " together, at position 9: {102401} (end)"],
         )  # fmt: skip
         self.assertFalse(client.closed)
         client.send(b"a SELECT {102401+}\r\n")
@@ -272,6 +272,11 @@ class LimitTests(IMAPTestCase):
         client = self.login()
         client.send(b"a LIST \"\" (" + b"{1+}\r\nx " * 99 + b"{1+}\r\nx)\r\n")
         self.assertEqual(client.lines(), ["a OK LIST done"])
+
+    def test_no_reply_ends_like_the_announcement_of_a_literal(self) -> None:
+        # Clients that look at ends of lines only would wait for it.
+        client = self.login()
+        self.assertFalse(client.command("CREATE ( {5}")[0].endswith("}"))
 
     def test_literal_is_not_asked_for_after_bad_arguments(self) -> None:
         client = self.login()
