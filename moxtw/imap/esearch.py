@@ -40,7 +40,7 @@ class Partial(NamedTuple):
         return (low - 1, high) if low <= high else (0, 0)
 
     def wire(self) -> bytes:
-        """As the client has written it."""
+        """As in commands and responses."""
         return b"%d:%d" % self
 
 
@@ -49,6 +49,9 @@ def parse_partial(p: Parser) -> Partial:
     text = p.match(_PARTIAL, "range of results")
     first, last = text.split(b":")
     partial = Partial(int(first), int(last))
+    if 0 < partial.end < partial.start:
+        # RFC 5267 section 5: 500:400 is the same as 400:500.
+        partial = Partial(partial.end, partial.start)
     if max(abs(partial.start), abs(partial.end)) > MAX_NUMBER:
         raise Bad("number too large")
     return partial

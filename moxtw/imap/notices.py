@@ -63,6 +63,28 @@ async def poll(conn: IMAPServer) -> None:
             session.handle.seen(session.polled)
 
 
+async def refresh(conn: IMAPServer) -> None:
+    """Write only what changes in the results of searches with UPDATE.
+
+    That may be told at any time (RFC 5267 4.3.2), also by commands that tell of no other change.
+    """
+    session = conn.session
+    view = session.view if session is not None else None
+    if session is None or view is None or not view.contexts or not pending(conn):
+        return
+    now = conn.app.store.now()
+
+    def job(tx: Tx) -> list[contexts.Update]:
+        changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
+        known = [row for row in changes.changed if row.uid < view.uidnext]
+        changes = changes._replace(changed=known, uidnext=view.uidnext)
+        return contexts.find_updates(tx, view, changes, now)
+
+    updates = await conn.app.store.read(job)
+    if session.view is view:
+        contexts.tell(conn, view, updates)
+
+
 def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChange]) -> None:
     """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms)."""
     directory = session.directory

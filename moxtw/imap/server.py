@@ -197,6 +197,8 @@ class IMAPServer(Connection):
             if text is not None:
                 if command.notices:
                     await notices.poll(self)
+                else:
+                    await notices.refresh(self)
                 self.respond(b"OK", tag, text)
         except Close:
             result = "ok" if name == "LOGOUT" else "badsyntax"

@@ -72,8 +72,7 @@ class Thread:
     program: Program
 
 
-def _program(p: Parser) -> Program:
-    charset = parse_charset(p)
+def _program(p: Parser, charset: bytes | None) -> Program:
     keys = Keys(p, lenient=charset is not None)
     key = keys.all()
     return Program(charset, key, keys.uses_modseq)
@@ -102,7 +101,11 @@ def parse_sort(p: Parser, uid: bool = False) -> Sort:
 
     p.parenthesised(criterion)
     p.space()
-    return Sort(uid, wanted, tuple(order.items()), _program(p))
+    charset = parse_charset(p)
+    if wanted is None:
+        # Some programs have it here.
+        wanted = esearch.parse_return(p)
+    return Sort(uid, wanted, tuple(order.items()), _program(p, charset))
 
 
 def parse_thread(p: Parser, uid: bool = False) -> Thread:
@@ -112,7 +115,7 @@ def parse_thread(p: Parser, uid: bool = False) -> Thread:
     if algorithm not in _ALGORITHMS:
         raise Bad("unknown threading algorithm")
     p.space()
-    return Thread(uid, algorithm.decode("ascii"), _program(p))
+    return Thread(uid, algorithm.decode("ascii"), _program(p, parse_charset(p)))
 
 
 def _criterion(conn: IMAPServer, view: View, program: Program, live: bool = False) -> Criterion:

@@ -27,10 +27,10 @@ class ContextTests(IMAPTestCase):
             C: B01 UID SEARCH RETURN (UPDATE) DELETED
             S: B01 BAD …
             C: a STORE 2 +FLAGS.SILENT (\Seen)
-            S: a OK …
-            C: b NOOP
             S: * ESEARCH (TAG "B01") UID REMOVEFROM (0 2)
             S: * ESEARCH (TAG "B02") ADDTO (0 2)
+            S: a OK …
+            C: b NOOP
             S: b OK …
             C: c UID STORE 2 -FLAGS (\Seen)
             S: * 2 FETCH (UID 2 FLAGS ())
@@ -58,9 +58,9 @@ class ContextTests(IMAPTestCase):
             C: e CANCELUPDATE "B01"
             S: e OK …
             C: f STORE 1:* +FLAGS.SILENT (\Seen)
+            S: * ESEARCH (TAG "B02") ADDTO (0 1:3)
             S: f OK …
             C: g NOOP
-            S: * ESEARCH (TAG "B02") ADDTO (0 1:3)
             S: g OK …
             C: h CANCELUPDATE "B01"
             S: h BAD …
@@ -74,6 +74,36 @@ class ContextTests(IMAPTestCase):
             S: l OK …
             C: m NOOP
             S: m OK …
+            """,
+        )
+
+    def test_commands_that_tell_of_no_other_change(self) -> None:
+        for second in range(1, 5):
+            self.deliver(received=second * 1_000_000)
+        client, other = self.selected(), self.selected()
+        client.ok("SORT RETURN (UPDATE COUNT) (REVERSE ARRIVAL) UTF-8 FLAGGED")
+        other.ok(r"UID STORE 2,4 +FLAGS (\Flagged)")
+        other.ok(r"UID STORE 1 +FLAGS (\Deleted)")
+        other.ok("UID EXPUNGE 1")
+        self.deliver(flags=4, received=5_000_000)
+        self.transcript(
+            client,
+            r"""
+            C: a FETCH 1 (FLAGS)
+            S: * 1 FETCH …
+            S: * ESEARCH (TAG "t") ADDTO (1 4,2)
+            S: a OK …
+            C: b SEARCH FLAGGED
+            S: * SEARCH 2 4
+            S: b OK …
+            C: c NOOP
+            S: * 5 EXISTS
+            S: * 5 FETCH …
+            S: * ESEARCH (TAG "t") ADDTO (1 5)
+            S: * 1 EXPUNGE
+            S: * 1 FETCH …
+            S: * 3 FETCH …
+            S: c OK …
             """,
         )
 

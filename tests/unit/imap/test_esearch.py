@@ -106,7 +106,7 @@ class PartialTests(IMAPTestCase):
             S: * ESEARCH (TAG "b") MIN 1 PARTIAL (-1:-3 7:8,10) COUNT 9
             S: b OK …
             C: c SEARCH RETURN (PARTIAL 24:11) ALL
-            S: * ESEARCH (TAG "c") PARTIAL (24:11 NIL)
+            S: * ESEARCH (TAG "c") PARTIAL (11:24 NIL)
             S: c OK …
             C: d SEARCH RETURN (PARTIAL 8:11 SAVE) ALL
             S: * ESEARCH (TAG "d") PARTIAL (8:11 8:10)
