@@ -215,6 +215,14 @@ iprev_lookup_total = _counter(
     "mox_iprev_lookup_total", "Checks of names of clients' addresses.", "status"
 )
 
+# Junk filter.
+junk_classify_duration_seconds = _histogram(
+    "mox_junk_classify_duration_seconds", "Messages scored by the junk filter."
+)
+junk_trained_total = _counter(
+    "mox_junk_trained_total", "Messages that the junk filter learned (train) or forgot.", "action"
+)
+
 # Web.
 httpserver_request_duration_seconds = _histogram(
     "mox_httpserver_request_duration_seconds",

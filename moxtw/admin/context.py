@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from moxtw.admin.clock import Clock
     from moxtw.config.static import Static
+    from moxtw.junk.trainer import Trainer
     from moxtw.net.cid import ConnectionIds
     from moxtw.queue.operations import QueueOperations
     from moxtw.store.db import Store
@@ -98,6 +99,7 @@ class AdminContext:
     end_sessions: ends what an account has open, and forgets what was cached of its logins.
     ensure_accounts: makes the rows of configured accounts that have none.
     keys_changed: lets TLS public keys that were added or removed count.
+    trainer: trains the junk filters.
     """
 
     config: Config
@@ -109,6 +111,7 @@ class AdminContext:
     end_sessions: Callable[[str], object] = field(default=lambda account: None)
     ensure_accounts: Callable[[], Awaitable[None]] = field(default=_nothing)
     keys_changed: Callable[[], Awaitable[None]] = field(default=_nothing)
+    trainer: Trainer | None = None
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
         """Change domains.conf. Raises OperationError, and nothing is changed then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moxtw.cli.command import BOOL, TEXT, Command, Flag
 from moxtw.cli.table_config import CONFIG_COMMANDS
+from moxtw.cli.table_junk import JUNK_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
 
@@ -92,6 +93,7 @@ received, without passwords and messages; traceauth shows passwords, tracedata m
     ),
     *QUEUE_COMMANDS,
     *CONFIG_COMMANDS,
+    *JUNK_COMMANDS,
     Command(
         "example",
         "[name]",

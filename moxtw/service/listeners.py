@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from random import SystemRandom
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from moxtw.admin.context import AdminContext
 from moxtw.authn.dnsbl import BlockLists
 from moxtw.authn.evaluate import Evaluation
+from moxtw.config.accounts import JunkParams
 from moxtw.config.live import LiveConfig
 from moxtw.config.static import Listener, Static
 from moxtw.ctl.server import ControlService
@@ -24,6 +26,8 @@ from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
 from moxtw.inbound.rates import DeliveryRates
+from moxtw.junk.classify import classify
+from moxtw.junk.trainer import Trainer
 from moxtw.log import Logger
 from moxtw.net.certs import KeyPair, load_key_pair, self_signed
 from moxtw.net.cid import ConnectionIds
@@ -103,6 +107,7 @@ class Parts:
             policy=Safety(policies, for_pkg(self.resolver, "dane"), self.reactor),
         )
         self.submit = Submitter(store, config)
+        self.trainer = Trainer(store, self._junk_params, self.reactor)
         self.admin = AdminContext(
             config=config,
             store=store,
@@ -113,6 +118,7 @@ class Parts:
             end_sessions=self.server.end_sessions,
             ensure_accounts=self.server.ensure_accounts,
             keys_changed=self.authenticator.reload_keys,
+            trainer=self.trainer,
         )
         self.web = WebContext(
             self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt
@@ -138,6 +144,7 @@ class Parts:
                 Decider(
                     DeliveryRates(count),
                     store,
+                    classify=partial(classify, store),
                     blocklists=BlockLists(self.resolver, self.reactor),
                 ),
                 self._evaluation(),
@@ -177,6 +184,11 @@ class Parts:
             localserve=self.localserve,
         )
 
+    def _junk_params(self, account: str) -> JunkParams | None:
+        """The settings of an account's junk filter."""
+        found = self.config.dynamic.accounts.get(account)
+        return None if found is None or found.junk_filter is None else found.junk_filter.params
+
     def _local_target(self) -> Target:
         """Where a local test server sends everything: to itself."""
         listener = self.static.listeners.get("local")
@@ -191,6 +203,9 @@ class Parts:
         self.queue.startService()
         if not self.localserve:
             self.refresher.startService()
+        self.trainer.startService()
+        # A filter may have come, or other settings.
+        self.config.on_change(lambda old, new: self.trainer.look_at_all())
 
     async def stop_sending(self) -> None:
         """Begin no new deliveries; those under way come to an end, while connections do."""
@@ -202,6 +217,7 @@ class Parts:
     async def stop(self) -> None:
         """Stop what works in the background."""
         await self._queue_stopped
+        await self.trainer.stopService()
         await self.control.stopService()
 
 

@@ -182,6 +182,11 @@ _EXPUNGE_ALL = Statement(
     .where(messages.c.account_id == bindparam("a"), messages.c.expunged == 0)
     .values(expunged=1, modseq=bindparam("m"))
 )
+_FORGET_TRAINING = Statement(
+    messages.update()
+    .where(messages.c.account_id == bindparam("a"), messages.c.trained != 0)
+    .values(trained=0)
+)
 _ERASE_ROWS = Statement(
     messages.delete().where(
         messages.c.id.in_(
@@ -224,6 +229,7 @@ async def remove(store: Store, name: str) -> None:
         tx.store.account_names.pop(account.id, None)
         tx.run(_RENAME, a=account.id, n=f"/removed/{account.id}")
         tx.run(_EXPUNGE_ALL, a=account.id, m=modseq(tx, account.id))
+        tx.run(_FORGET_TRAINING, a=account.id)
 
     await store.write(begin)
     await finish_removals(store)
@@ -231,6 +237,7 @@ async def remove(store: Store, name: str) -> None:
 
 async def finish_removals(store: Store) -> None:
     """Erase what is left of removed accounts."""
+    from moxtw.store import junkdb
     from moxtw.store import messages as message_ops
 
     names = await store.read(lambda tx: [n for n in all_names(tx) if n.startswith("/removed/")])
@@ -244,6 +251,12 @@ async def finish_removals(store: Store) -> None:
         rows = 1
         while rows:
             rows = await store.write(lambda tx, a=account.id: tx.run(_ERASE_ROWS, a=a))  # type: ignore[misc]
+
+        words = True
+        while words:
+            words = await store.write(
+                lambda tx, a=account.id: junkdb.drop_some(tx, a, every=True)  # type: ignore[misc]
+            )
 
         def end(tx: Tx, account_id: int = account.id) -> None:
             tx.run(_DROP_MAILBOXES, a=account_id)

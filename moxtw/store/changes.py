@@ -7,7 +7,7 @@ modseq it knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from moxtw.log import Logger
 
@@ -19,6 +19,7 @@ class ChangeBus:
 
     def __init__(self) -> None:
         self._listeners: dict[int, dict[int, Callable[[int], None]]] = {}
+        self._all: dict[int, Callable[[Collection[int]], None]] = {}
         self._queue: dict[int, Callable[[set[str]], None]] = {}
         self._number = 0
 
@@ -40,6 +41,13 @@ class ChangeBus:
 
         return unsubscribe
 
+    def on_accounts(self, callback: Callable[[Collection[int]], None]) -> Callable[[], None]:
+        """Call `callback(account ids)` after commits that change any accounts."""
+        self._number += 1
+        number = self._number
+        self._all[number] = callback
+        return lambda: self._all.pop(number, None) and None
+
     def on_queue(self, callback: Callable[[set[str]], None]) -> Callable[[], None]:
         """Call `callback` after commits that make queued messages due earlier.
 
@@ -57,6 +65,12 @@ class ChangeBus:
                 try:
                     callback(modseq)
                 except Exception as exc:  # noqa: BLE001 - one listener must not silence others
+                    _log.failure("change listener failed", exc)
+        if changed:
+            for tell in list(self._all.values()):
+                try:
+                    tell(changed)
+                except Exception as exc:  # noqa: BLE001
                     _log.failure("change listener failed", exc)
         if queue:
             for wake in list(self._queue.values()):

@@ -545,6 +545,8 @@ _TO_ERASE = Statement(
         messages.c.account_id == bindparam("a"),
         messages.c.expunged > 0,
         messages.c.content_id.is_not(None),
+        # Not before the junk filter has forgotten it.
+        messages.c.trained == 0,
     )
     .order_by(messages.c.modseq)
     .limit(bindparam("n"))

@@ -176,6 +176,8 @@ messages: Final = Table(
     Column("save_date", BigInteger),
     Column("content_id", Id, ForeignKey("contents.id")),  # null: erased
     _int("thread_id"),  # id of the first message of the thread
+    # Junk filter: the flag, Junk or NotJunk, with which the message was trained; 0: it was not.
+    _int("trained"),
     # With expunged, so that the live UIDs of a mailbox are read from the index alone.
     Index("messages_uid", "mailbox_id", "uid", "expunged", unique=True),
     Index("messages_modseq", "mailbox_id", "modseq"),
@@ -242,8 +244,6 @@ message_meta: Final = Table(
     _int("received_tls_version"),
     _int("received_tls_cipher_suite"),
     _bool("received_requiretls"),
-    # Junk filter: null not trained, 1 as junk, 0 as not junk.
-    Column("trained_junk", SmallInteger),
     # Id of the message that this one was copied from at first; 0: it is no copy. The same for
     # all copies of a message, and for what a move leaves behind.
     _int("email_id"),

@@ -97,7 +97,7 @@ _STUBS = _insert(
 _META_COPIED: Final = [
     column.name
     for column in message_meta.columns
-    if column.name not in ("id", "trained_junk", "is_reject", "mailbox_destined_id")
+    if column.name not in ("id", "is_reject", "mailbox_destined_id")
 ]
 # What leaves the rejects mailbox began where it was meant to go.
 _ORIGIN = sa.case(

@@ -19,6 +19,7 @@ from moxtw.store import (
     schema,
     schema_annotations,
     schema_history,
+    schema_junk,
     schema_keys,
     schema_queue,
     schema_tlspolicy,
@@ -68,6 +69,11 @@ class Upgrade:
         compiler: Any = self._dialect.ddl_compiler
         spec = compiler(self._dialect, None).get_column_specification(column)
         self.execute(f"ALTER TABLE {table} ADD COLUMN {spec}")
+
+    def drop_column(self, table: str, name: str) -> None:
+        """Remove a column that nothing uses any more."""
+        if name in self.columns(table):
+            self.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
 
     def add_index(self, index: sa.Index) -> None:
         """Make an index."""
@@ -123,6 +129,15 @@ def _tls_policies(up: Upgrade) -> None:
     up.add_table(schema_tlspolicy.tls_results)
 
 
+def _junk(up: Upgrade) -> None:
+    """The junk filter."""
+    up.add_column(schema.messages.c.trained)
+    up.drop_column(schema.message_meta.name, "trained_junk")
+    up.add_table(schema_junk.junk_filters)
+    up.add_table(schema_junk.junk_words)
+    up.add_index(schema_junk.untrained)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -133,6 +148,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _subject_keys,
         _sort_keys,
         _tls_policies,
+        _junk,
     ),
 }
 

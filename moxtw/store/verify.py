@@ -11,13 +11,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store import accounts, content
+from moxtw.store import accounts, content, junkdb
 from moxtw.store.db import Store
 from moxtw.store.queueverify import verify_queue
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
 from moxtw.store.schema import mailboxes as mailbox_table
 from moxtw.store.schema_annotations import annotation_table
+from moxtw.store.schema_junk import State
 from moxtw.store.schema_keys import content_keys, keys_due
 from moxtw.store.tx import Statement, Tx
 
@@ -74,6 +75,7 @@ _MESSAGES = Statement(
         contents.c.size,
         message_meta.c.thread_parents,
         contents.c.file,
+        messages.c.trained,
     )
     .select_from(
         messages.outerjoin(message_meta, message_meta.c.id == messages.c.id).outerjoin(
@@ -205,8 +207,10 @@ def _verify_account(tx: Tx, name: str) -> list[str]:
     counted_usage = 0
     parents: dict[int, tuple[int, ...]] = {}
     after = 0
+    trained = {junkdb.NOTJUNK: 0, junkdb.JUNK: 0, 0: 0}
     while rows := tx.all(_MESSAGES, a=account.id, after=after):
         for row in rows:
+            trained[row[15]] += 1
             counted_usage += _verify_message(row, boxes, top_modseq, parents, errors)
         after = rows[-1][0]
     for message_id, chain in parents.items():
@@ -230,6 +234,12 @@ def _verify_account(tx: Tx, name: str) -> list[str]:
             errors.add(
                 "mailbox modseq", f"mailbox {box['name']!r}: modseq below that of what it holds"
             )
+    junk = junkdb.trained(tx, account.id)
+    if junk is not None and junk.state != State.RESET:
+        kept = [junk.ham, junk.spam]
+        found = [trained[junkdb.NOTJUNK], trained[junkdb.JUNK]]
+        if kept != found:
+            errors.add("junk filter", f"junk filter: trained with {kept}, counted {found}")
     if counted_usage != disk_usage:
         errors.add("disk usage", f"disk usage {disk_usage}, counted {counted_usage}")
     return errors.texts
@@ -261,7 +271,7 @@ def _verify_message(
     """Check a message's row; returns what it adds to the disk usage."""
     message_id, box_id, uid, modseq, create, expunged, flags, keywords = row[:8]
     size: int = row[8]
-    content_id, thread_id, prefix_size, content_size, chain, _file = row[9:]
+    content_id, thread_id, prefix_size, content_size, chain = row[9:14]
     label = f"message {message_id}"
     box = boxes.get(box_id)
     if box is None:

@@ -13,7 +13,17 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SkipTest, TestCase
 
-from moxtw.store import accounts, changing, mailboxes, messages, search, sorting, transfer, verify
+from moxtw.store import (
+    accounts,
+    changing,
+    junkdb,
+    mailboxes,
+    messages,
+    search,
+    sorting,
+    transfer,
+    verify,
+)
 from moxtw.store import annotations as annotation_ops
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
@@ -135,6 +145,7 @@ class PostgreSQLTests(TestCase):
         self.assertEqual([(name.key, name.size) for name in names], [("/private/a", 4)] * 2)
         changes = await store.read(lambda tx: annotation_ops.changed_since(tx, account.id, 0))
         self.assertEqual(len(changes), 2)
+        await self.junk_filter(store, account.id, archive.id)
 
         def fail(tx: Any) -> None:
             mailboxes.create(tx, account.id, "Never")
@@ -151,3 +162,44 @@ class PostgreSQLTests(TestCase):
             reactor.callLater(0.05, step.callback, None)  # type: ignore[attr-defined]
             await step
         self.assertEqual(await verify.verify_all(store), [])
+
+    async def junk_filter(self, store: Store, account_id: int, mailbox_id: int) -> None:
+        """Messages are learned and forgotten, words counted and deleted."""
+        await store.write(
+            lambda tx: changing.store_flags(
+                tx, account_id, mailbox_id, [(1, 3)], "+", int(Flag.JUNK)
+            )
+        )
+        found = await store.read(
+            lambda tx: junkdb.untrained(tx, account_id, 0, 0, 10, 100_000)
+        )
+        self.assertEqual(len(found), 3)
+        filter_id = (await store.write(lambda tx: junkdb.begin(tx, account_id, 1))).id
+        words = {each.id: ["common", f"word{n}", "x" * 100] for n, each in enumerate(found)}
+        for flag, done, counted in (
+            (Flag.JUNK, (3, 0), {"common": (0, 3), "word1": (0, 1), "x" * 100: (0, 3)}),
+            (Flag.NOTJUNK, (3, 3), {"common": (3, 0), "word1": (1, 0), "x" * 100: (3, 0)}),
+            (0, (0, 3), {}),
+        ):
+            await store.write(
+                lambda tx, f=flag: changing.store_flags(  # type: ignore[misc]
+                    tx, account_id, mailbox_id, [(1, 3)], "=", int(f)
+                )
+            )
+            learned = await store.write(
+                lambda tx: junkdb.learn(tx, account_id, filter_id, words)
+            )
+            self.assertEqual(learned, done)
+            kept = await store.read(
+                lambda tx: junkdb.counts(tx, filter_id, ["common", "word1", "x" * 100, "no"])
+            )
+            self.assertEqual(kept, counted)
+        await store.write(lambda tx: junkdb.restart(tx, account_id, 1))
+        place: tuple[int, int] | None = (0, 0)
+        while place is not None:
+            place = await store.write(
+                lambda tx, p=place: junkdb.reset(tx, account_id, *p)  # type: ignore[misc]
+            )
+        self.assertTrue(await store.write(lambda tx: junkdb.finish(tx, account_id)))
+        while await store.write(lambda tx: junkdb.drop_some(tx, account_id)):
+            pass

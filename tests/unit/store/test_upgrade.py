@@ -10,7 +10,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import accounts, history, mailboxes, messages, queuedb, schema, sorting, upgrade
+from moxtw.store import (
+    accounts,
+    history,
+    junkdb,
+    mailboxes,
+    messages,
+    queuedb,
+    schema,
+    sorting,
+    upgrade,
+)
 from moxtw.store import annotations as annotation_ops
 from moxtw.store.backend import open_backend
 from moxtw.store.db import Store
@@ -118,6 +128,13 @@ class UpgradeTests(SynchronousTestCase):
         self.assertTrue(job(store, sorting.fill))
         self.assertFalse(job(store, sorting.fill))
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(verify_all(store))), [])
+
+    def test_flagged_messages_are_to_be_learned(self) -> None:
+        self.old()
+        store = self.open()
+        account = job(store, accounts.get, "me")
+        found = job(store, junkdb.untrained, account.id, 0, 0, 10, 10_000)
+        self.assertEqual([each.data[-8:] for each in found], [b"body 2\r\n", b"body 3\r\n"])
 
     def test_an_interrupted_step_is_undone(self) -> None:
         self.old()
