@@ -84,7 +84,8 @@ def _make(
     if not (1900 <= number <= 9999 and 1 <= date <= _DAYS_IN[month]):
         return None
     if hour > 24 or minute > 59 or second > 60:
-        return None
+        # RFC 5256 2.2: of a date with an invalid time the day counts.
+        hour = minute = second = 0
     seconds = _days(number, month, date) * 86400 + hour * 3600 + minute * 60 + min(second, 59)
     return (seconds - zone * 60) * 1_000_000, zone
 
@@ -101,7 +102,7 @@ def _zone(sign: str | None, hours: str | None, minutes: str | None, name: str | 
 def parse_date(text: str) -> tuple[int, int] | None:
     """The time in microseconds since the epoch, and the zone in minutes east; None if unreadable.
 
-    A missing or unknown zone counts as UTC, a missing time as midnight.
+    A missing or unknown zone counts as UTC, a missing or impossible time as midnight.
     """
     text = text[:_MAX_LENGTH]
     match = _DATE.match(text)

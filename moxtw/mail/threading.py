@@ -76,10 +76,13 @@ def by_references(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
     return _grow(len(keys), parents, order)
 
 
-def by_references_only(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
-    """REFS (draft-ietf-morg-inthread 4): no regard to subjects, latest threads last.
+def by_references_only(
+    keys: Sequence[ThreadKeys], order: Sequence[int], arrival: Sequence[int]
+) -> Forest:
+    """REFS (draft-ietf-morg-inthread): no regard to subjects, latest threads last.
 
-    `order` is that of arrival; of each thread its latest message counts.
+    `order` is that of sent dates, for messages in a thread. `arrival` is the order of arrival:
+    a thread stands where its latest message does.
     """
     count = len(keys)
     parents = _prune(count, _link(keys))
@@ -89,7 +92,7 @@ def by_references_only(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Fore
         for place in _below(forest, root):
             tops[place] = root
     seen: dict[int, None] = {}
-    for place in reversed(order):
+    for place in reversed(arrival):
         seen.setdefault(tops[place])
     return Forest(count, list(seen)[::-1], forest.children)
 

@@ -175,15 +175,12 @@ def _source(order: Order) -> Any:
     return _JOINED if needs_keys(order) else messages
 
 
-_THREADING: Final = {
-    sent: Statement(
-        sa.select(messages.c.uid, _SENT if sent else _ARRIVAL, content_keys.c.thread)
-        .select_from(_JOINED)
-        .where(*_RANGE)
-        .order_by(messages.c.uid)
-    )
-    for sent in (True, False)
-}
+_THREADING: Final = Statement(
+    sa.select(messages.c.uid, _SENT, content_keys.c.thread, _ARRIVAL)
+    .select_from(_JOINED)
+    .where(*_RANGE)
+    .order_by(messages.c.uid)
+)
 
 
 def threads(
@@ -193,11 +190,10 @@ def threads(
 
     `algorithm` is "ORDEREDSUBJECT", "REFERENCES" or "REFS".
     """
-    statement = _THREADING[algorithm != "REFS"]
     spans = [(uids[0], uids[-1])] if _is_dense(uids) else ranges(uids)
     rows: list[tuple[Any, ...]] = []
     for first, last in spans:
-        rows += tx.all(statement, mailbox=mailbox_id, first=first, last=last)
+        rows += tx.all(_THREADING, mailbox=mailbox_id, first=first, last=last)
     if len(rows) > len(uids):
         wanted = set(uids)
         rows = [row for row in rows if row[0] in wanted]
@@ -208,7 +204,8 @@ def threads(
         return found, threading.by_subject(keys, order)
     if algorithm == "REFERENCES":
         return found, threading.by_references(keys, order)
-    return found, threading.by_references_only(keys, order)
+    arrival = threading.order_by([row[3] for row in rows])
+    return found, threading.by_references_only(keys, order, arrival)
 
 
 # -- Contents from before there were keys --------------------------------------------------

@@ -191,18 +191,23 @@ class ReferenceTests(SynchronousTestCase):
             text_of(naive_tree(keys, dates, subjects=True)),
         )
 
-    @given(MESSAGES)
+    @given(MESSAGES, st.randoms())
     @settings(max_examples=200, deadline=None)
-    def test_references_only(self, messages: list[tuple[int, int, int, list[int], int]]) -> None:
+    def test_references_only(
+        self, messages: list[tuple[int, int, int, list[int], int]], rng: random.Random
+    ) -> None:
         keys, dates = split(messages)
+        arrivals = [rng.randrange(9) for _ in messages]
 
         def latest(node: Node) -> tuple[int, int]:
-            own = (-1, -1) if node.place is None else (dates[node.place], node.place)
+            own = (-1, -1) if node.place is None else (arrivals[node.place], node.place)
             return max([own, *map(latest, node.children)])
 
         expected = sorted(naive_tree(keys, dates, subjects=False), key=latest)
-        order = threading.order_by(dates)
-        self.assertEqual(wire(threading.by_references_only(keys, order)), text_of(expected))
+        found = threading.by_references_only(
+            keys, threading.order_by(dates), threading.order_by(arrivals)
+        )
+        self.assertEqual(wire(found), text_of(expected))
 
     @given(MESSAGES)
     @settings(max_examples=100, deadline=None)
@@ -236,8 +241,11 @@ class HostileTests(SynchronousTestCase):
         """All messages come out, once each, in little time."""
         started = time.process_time()
         order = list(range(len(keys)))
-        for make in (threading.by_references, threading.by_references_only):
-            text = wire(make(keys, order))
+        for forest in (
+            threading.by_references(keys, order),
+            threading.by_references_only(keys, order, order[::-1]),
+        ):
+            text = wire(forest)
             numbers = text.replace("(", " ").replace(")", " ").split()
             self.assertEqual(sorted(map(int, numbers)), list(range(1, len(keys) + 1)))
         self.assertLess(time.process_time() - started, 10)

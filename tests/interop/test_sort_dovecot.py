@@ -1,0 +1,107 @@
+"""SORT and THREAD beside Dovecot's, on the same messages."""
+
+import imaplib
+import random
+import re
+
+from tests.support.peers import Dovecot, need
+from tests.support.server import PASSWORD, LiveCase, expect_ok
+
+USER = "mjl@a.example"
+SORTS = (
+    *("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"),
+    *("REVERSE SUBJECT", "REVERSE DATE", "SUBJECT REVERSE DATE", "FROM REVERSE SUBJECT SIZE"),
+)
+THREADS = ("ORDEREDSUBJECT", "REFERENCES", "REFS")
+SUBJECTS = (
+    *("", "a", "b", "B", "Re: a", "re: B", "RE: Fwd: a", "Fw: b", "[list] a"),
+    *("Re: [list] b", "[x]", "a (fwd)", "[Fwd: b]", "Re[3]: c", "=?utf-8?q?=C3=84?=", "c  c"),
+    *("=?utf-8?q?=C3=A4?=", "C c", "=?iso-8859-1?q?Re:_=E4?=", "=?utf-8?b?YQ==?= b"),
+    *("_", "z", "Re:", "Re: (fwd)"),
+    "[y] Re: [z] d",
+)
+ADDRESSES = (
+    *("", "ann@x.org", "Bob <bob@x.org>", '"bob" <zoe@x.org>', "ANN@y.org", "<carl@x.org>"),
+    *("=?utf-8?q?=C3=84nne?= <d@x.org>", "=?utf-8?q?=C3=A4nne?= <e@x.org>", "aMy@x.org, b@x.org"),
+    *('"Smith, J." <j@x.org>', "Zoe (comment) <f@x.org>", "g@x.org (Gil)", "Friends: ann@x.org;"),
+)
+
+
+def _message(rng: random.Random, number: int, dated: bool) -> bytes:
+    lines = []
+
+    def header(name: str, value: str) -> None:
+        if value:
+            lines.append(f"{name}: {value}")
+
+    header("Subject", rng.choice(SUBJECTS))
+    for name in ("From", "To", "Cc"):
+        header(name, rng.choice(ADDRESSES))
+    if dated or rng.random() < 0.9:
+        day, hour = rng.randint(1, 28), rng.randint(0, 23)
+        zone = rng.choice(("+0000", "+0200", "-0500", "+0530"))
+        header("Date", f"{day} Nov 2025 {hour:02}:{number % 60:02}:00 {zone}")
+    if rng.random() < 0.95:
+        # Some have the id of another one.
+        own = number if rng.random() < 0.97 else rng.randint(0, number)
+        header("Message-ID", rng.choice((f"<{own}@x>", f"<{own}@x>", f'<"{own}"@x>')))
+    links = sorted(rng.randint(0, 130) for _ in range(rng.choice((0, 0, 0, 1, 2, 4))))
+    if links and rng.random() < 0.1:
+        rng.shuffle(links)
+    if links and rng.random() < 0.8:
+        header("References", "\r\n ".join(f"<{link}@x>" for link in links))
+    elif links:
+        header("In-Reply-To", " ".join(f"<{link}@x>" for link in links))
+    return ("\r\n".join(lines) + "\r\n\r\n" + "x" * rng.randint(0, 50) + "\r\n").encode()
+
+
+def _threads(text: str) -> list[str]:
+    """The threads of a response."""
+    found = []
+    depth = 0
+    for piece in re.findall(r"[^()]*[()]", text):
+        depth += 1 if piece[-1] == "(" else -1
+        if depth == 1 and piece == "(":
+            found.append("")
+        found[-1] += piece
+    return found
+
+
+class DovecotTests(LiveCase):
+    def test_same_order_and_same_threads(self) -> None:
+        need("dovecot", root=True)
+        server = self.mail_server()
+        peer = Dovecot().start()
+        self.addCleanup(peer.stop)
+        ours = imaplib.IMAP4(server.ip, server.ports.imap)
+        expect_ok(ours.login(USER, PASSWORD))
+        theirs = imaplib.IMAP4(peer.ip, peer.port)
+        expect_ok(theirs.login("u", peer.password))
+        for seed in range(3):
+            rng = random.Random(seed)
+            found = []
+            mail = [
+                (_message(rng, number, seed > 0), 1_760_000_000 + rng.randint(0, 300) * 3600)
+                for number in range(120)
+            ]
+            for client in (ours, theirs):
+                name = f"box{seed}"
+                expect_ok(client.create(name))
+                for data, received in mail:
+                    expect_ok(client.append(name, None, received, data))
+                expect_ok(client.select(name))
+                found.append(
+                    {
+                        what: expect_ok(ask(what, "UTF-8", "ALL"))
+                        for ask, criteria in ((client.sort, SORTS), (client.thread, THREADS))
+                        for what in criteria
+                    }
+                )
+            # Dovecot has the threads of REFS in the order of sent dates.
+            for answers in found:
+                answers["REFS"] = sorted(_threads(answers["REFS"][0].decode()))
+            for what in found[0]:
+                self.assertEqual(found[0][what], found[1][what], (seed, what))
+        ours.logout()
+        theirs.logout()
+        self.finish(server)
