@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -30,7 +30,7 @@ MAX_LINKS: Final = 100
 class SortKeys(msgspec.Struct, frozen=True):
     """The keys of a message: empty where it has no such field.
 
-    `thread` is packed, see `unpack_thread`.
+    `thread` is packed, see `ThreadKeys`.
     """
 
     subject: bytes
@@ -42,13 +42,31 @@ class SortKeys(msgspec.Struct, frozen=True):
     thread: bytes
 
 
-class ThreadKeys(NamedTuple):
-    """What a message is threaded by; 0 stands for an id or a base subject that is missing."""
+class ThreadKeys:
+    """What messages are threaded by, of one behind that of the other.
 
-    id: int
-    subject: int
-    is_response: int
-    references: list[int]
+    Each begins at its place in `starts` with three of the `words`: its id, its base subject (0
+    if there is none), whether it is a reply or forward; its references follow, oldest first.
+    There is one start more, behind the last.
+    """
+
+    __slots__ = ("starts", "words")
+
+    def __init__(self) -> None:
+        self.words = array("q")
+        self.starts = array("Q", [0])
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def append(self, packed: bytes) -> None:
+        """Add what `pack_thread` packed."""
+        if _SWAPPED:
+            swapped = array("q", packed)
+            swapped.byteswap()
+            packed = swapped.tobytes()
+        self.words.frombytes(packed)
+        self.starts.append(len(self.words))
 
 
 def number(key: bytes) -> int:
@@ -117,7 +135,7 @@ def make_keys(
 def pack_thread(
     message_id: str, subject: bytes, is_response: bool, links: Iterable[str]
 ) -> bytes:
-    """ThreadKeys as little-endian words of 64 bits: id, subject, is it a reply, references."""
+    """The words of a message in ThreadKeys, of 64 bits, little-endian."""
     words = array("q", [number(message_id.encode("utf-8", "replace")), number(subject)])
     words.append(is_response)
     words.extend(number(link.encode("utf-8", "replace")) for link in links)
@@ -127,16 +145,6 @@ def pack_thread(
 
 
 _SWAPPED: Final = array("q", [1]).tobytes()[0] == 0
-
-
-def unpack_thread(data: bytes) -> ThreadKeys:
-    """What `pack_thread` packed."""
-    words = array("q")
-    words.frombytes(data)
-    if _SWAPPED:
-        words.byteswap()
-    values = words.tolist()
-    return ThreadKeys(values[0], values[1], values[2], values[3:])
 
 
 def links_of(references: Sequence[str], in_reply_to: Sequence[str]) -> Sequence[str]:

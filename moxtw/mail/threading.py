@@ -50,13 +50,14 @@ def order_by(keys: Sequence[int]) -> list[int]:
     return order
 
 
-def by_subject(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
+def by_subject(keys: ThreadKeys, order: Sequence[int]) -> Forest:
     """ORDEREDSUBJECT: a thread for each base subject; `order` is that of sent dates."""
     firsts: dict[int, int] = {}
     roots: list[int] = []
     children: dict[int, list[int]] = {}
+    words, starts = keys.words, keys.starts
     for place in order:
-        subject = keys[place].subject
+        subject = words[starts[place] + 1]
         first = firsts.get(subject)
         if first is None:
             firsts[subject] = place
@@ -68,7 +69,7 @@ def by_subject(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
     return Forest(len(keys), roots, children)
 
 
-def by_references(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
+def by_references(keys: ThreadKeys, order: Sequence[int]) -> Forest:
     """REFERENCES; `order` is that of sent dates."""
     parents = _prune(len(keys), _link(keys))
     forest = _grow(len(keys), parents, order)
@@ -77,7 +78,7 @@ def by_references(keys: Sequence[ThreadKeys], order: Sequence[int]) -> Forest:
 
 
 def by_references_only(
-    keys: Sequence[ThreadKeys], order: Sequence[int], arrival: Sequence[int]
+    keys: ThreadKeys, order: Sequence[int], arrival: Sequence[int]
 ) -> Forest:
     """REFS (draft-ietf-morg-inthread): no regard to subjects, latest threads last.
 
@@ -108,15 +109,17 @@ def _below(forest: Forest, root: int) -> Iterator[int]:
         stack += children.get(node, ())
 
 
-def _link(keys: Sequence[ThreadKeys]) -> list[int]:
+def _link(keys: ThreadKeys) -> list[int]:
     """Step 1: the parent of each message and each dummy, -1 for none."""
     count = len(keys)
     parents = [-1] * count
     nodes: dict[int, int] = {}
-    for place, message in enumerate(keys):
+    words, starts = keys.words, keys.starts
+    for place in range(count):
+        own = words[starts[place]]
         # Of messages with the same id the first has it.
-        if message.id:
-            nodes.setdefault(message.id, place)
+        if own:
+            nodes.setdefault(own, place)
     # Who may have children: what has none closes no circle.
     links = [False] * count
     steps = _STEPS * count + 1000
@@ -134,9 +137,10 @@ def _link(keys: Sequence[ThreadKeys]) -> list[int]:
             upper = parents[upper]
         return False
 
-    for place, message in enumerate(keys):
+    for place in range(count):
         upper = -1
-        for reference in message.references:
+        for index in range(starts[place] + 3, starts[place + 1]):
+            reference = words[index]
             node = nodes.get(reference)
             if node is None:
                 node = nodes[reference] = len(parents)
@@ -207,14 +211,19 @@ def _grow(count: int, parents: Sequence[int], order: Sequence[int]) -> Forest:
     return Forest(count, roots, children)
 
 
-def _merge_subjects(keys: Sequence[ThreadKeys], parents: list[int], forest: Forest) -> None:
+def _merge_subjects(keys: ThreadKeys, parents: list[int], forest: Forest) -> None:
     """Step 5: threads of the same base subject become one; changes `parents`."""
     count = forest.size
     children = forest.children
     table: dict[int, int] = {}
 
+    words, starts = keys.words, keys.starts
+
     def subject(root: int) -> int:
-        return keys[root if root < count else children[root][0]].subject
+        return words[starts[root if root < count else children[root][0]] + 1]
+
+    def is_response(place: int) -> int:
+        return words[starts[place] + 2]
 
     for root in forest.roots:
         key = subject(root)
@@ -223,7 +232,7 @@ def _merge_subjects(keys: Sequence[ThreadKeys], parents: list[int], forest: Fore
         other = table.get(key)
         if other is None or (
             other < count
-            and (root >= count or (keys[other].is_response and not keys[root].is_response))
+            and (root >= count or (is_response(other) and not is_response(root)))
         ):
             table[key] = root
     # Dummies whose children go to another one.
@@ -235,11 +244,11 @@ def _merge_subjects(keys: Sequence[ThreadKeys], parents: list[int], forest: Fore
             continue
         if root >= count:
             moved[root] = other
-        elif other >= count or (keys[root].is_response and not keys[other].is_response):
+        elif other >= count or (is_response(root) and not is_response(other)):
             parents[root] = other
         else:
             parents[root] = parents[other] = dummies
-            table[keys[root].subject] = dummies
+            table[subject(root)] = dummies
             dummies += 1
     if moved:
         for place in range(count):

@@ -6,6 +6,7 @@ rows. Whole mailboxes are sorted by the database, which needs no interpreter mea
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.mail import threading
-from moxtw.mail.sortkeys import ThreadKeys, read_keys, unpack_thread
+from moxtw.mail.sortkeys import ThreadKeys, read_keys
 from moxtw.mail.threading import Forest
 from moxtw.store import content
 from moxtw.store.errors import NoContent
@@ -185,26 +186,32 @@ _THREADING: Final = Statement(
 
 def threads(
     tx: Tx, mailbox_id: int, uids: Sequence[int], algorithm: str
-) -> tuple[list[int], Forest]:
+) -> tuple[array[int], Forest]:
     """Threads of live messages by their ascending UIDs: the UIDs, and places among them.
 
     `algorithm` is "ORDEREDSUBJECT", "REFERENCES" or "REFS".
     """
     spans = [(uids[0], uids[-1])] if _is_dense(uids) else ranges(uids)
-    rows: list[tuple[Any, ...]] = []
+    wanted = set(uids) if len(spans) == 1 and spans[0][1] - spans[0][0] >= len(uids) else None
+    found = array("I")
+    sent = array("q")
+    arrived = array("q")
+    keys = ThreadKeys()
     for first, last in spans:
-        rows += tx.all(_THREADING, mailbox=mailbox_id, first=first, last=last)
-    if len(rows) > len(uids):
-        wanted = set(uids)
-        rows = [row for row in rows if row[0] in wanted]
-    keys: list[ThreadKeys] = [unpack_thread(row[2]) for row in rows]
-    order = threading.order_by([row[1] for row in rows])
-    found = [row[0] for row in rows]
+        bounds = {"mailbox": mailbox_id, "first": first, "last": last}
+        # Row by row: a list of all would take much room.
+        for uid, date, thread, received in tx.cursor(_THREADING, bounds):
+            if wanted is None or uid in wanted:
+                found.append(uid)
+                sent.append(date)
+                arrived.append(received)
+                keys.append(thread)
+    order = threading.order_by(sent)
     if algorithm == "ORDEREDSUBJECT":
         return found, threading.by_subject(keys, order)
     if algorithm == "REFERENCES":
         return found, threading.by_references(keys, order)
-    arrival = threading.order_by([row[3] for row in rows])
+    arrival = threading.order_by(arrived)
     return found, threading.by_references_only(keys, order, arrival)
 
 
