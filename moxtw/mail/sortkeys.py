@@ -23,8 +23,11 @@ from moxtw.mail.words import decode_header, header_text
 
 # Bytes of a key that are kept; what differs behind them counts as equal.
 MAX_KEY: Final = 1000
-# References that are kept: the first, and the last ones.
-MAX_LINKS: Final = 100
+# References that are looked at, the last ones: so many of each message, and so many more of all.
+FREE_LINKS: Final = 4
+MORE_LINKS: Final = 1_000_000
+_WORD: Final = 8
+_HEAD: Final = 3 * _WORD
 
 
 class SortKeys(msgspec.Struct, frozen=True):
@@ -47,20 +50,29 @@ class ThreadKeys:
 
     Each begins at its place in `starts` with three of the `words`: its id, its base subject (0
     if there is none), whether it is a reply or forward; its references follow, oldest first.
-    There is one start more, behind the last.
+    There is one start more, behind the last. Of hostile numbers of references some are left
+    out, so that the room taken has a bound.
     """
 
-    __slots__ = ("starts", "words")
+    __slots__ = ("_more", "starts", "words")
 
     def __init__(self) -> None:
         self.words = array("q")
         self.starts = array("Q", [0])
+        self._more = MORE_LINKS
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def append(self, packed: bytes) -> None:
         """Add what `pack_thread` packed."""
+        more = (len(packed) - _HEAD) // _WORD - FREE_LINKS
+        if more > 0:
+            if more > self._more:
+                left = _WORD * (FREE_LINKS + self._more)
+                packed = packed[:_HEAD] + packed[-left:]
+                more = self._more
+            self._more -= more
         if _SWAPPED:
             swapped = array("q", packed)
             swapped.byteswap()
@@ -119,8 +131,6 @@ def make_keys(
     """
     base, is_response = subject
     folded = casemap(base)
-    if len(links) > MAX_LINKS:
-        links = [links[0], *links[1 - MAX_LINKS :]]
     return SortKeys(
         folded[:MAX_KEY],
         _mailbox(from_),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.mail import threading
+from moxtw.mail import sortkeys, threading
 from moxtw.mail.sortkeys import ThreadKeys
 from moxtw.mail.threading import Forest
 
@@ -294,6 +294,19 @@ class HostileTests(SynchronousTestCase):
     def test_dummies_only(self) -> None:
         chain = list(range(1000, 1100))
         self.check([Mail(0, 0, 0, chain[n % 50 :]) for n in range(5000)])
+
+    def test_too_many_references(self) -> None:
+        self.patch(sortkeys, "MORE_LINKS", 10)
+        mails = [Mail(n, 0, 0, list(range(100, 100 + n))) for n in range(1, 12)]
+        keys = packed(mails)
+        kept = []
+        for start, end in zip(keys.starts, keys.starts[1:], strict=False):
+            kept.append(keys.words[start + 3 : end].tolist())
+            self.assertEqual(keys.words[start], len(kept))
+        # Ten of them beyond the first four of each.
+        self.assertEqual([len(each) for each in kept], [1, 2, 3, 4, 5, 6, 7, 8, 4, 4, 4])
+        self.assertEqual([each[-1] for each in kept], [99 + n for n in range(1, 12)])
+        self.check(mails)
 
     def test_one_subject(self) -> None:
         self.check([Mail(n + 1, 1, n % 2, []) for n in range(20_000)])
