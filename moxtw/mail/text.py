@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Final
 
@@ -47,17 +48,26 @@ def part_text(part: Part, buf: bytes, limit: int | None = None) -> str:
 # Search ------------------------------------------------------------------------------------------
 
 
-def _folded(text: str) -> bytes:
-    return text.casefold().encode("utf-8", "replace")
+def folded(text: str) -> bytes:
+    """The form in which text is searched: case-folded, decomposed, UTF-8.
+
+    What is the same for i;unicode-casemap (RFC 5051) is the same here, and so are "ss" and the
+    sharp s. An accented letter contains the letter.
+    """
+    if text.isascii():
+        return text.lower().encode("ascii")
+    text = unicodedata.normalize("NFKD", text).casefold()
+    return unicodedata.normalize("NFKD", text).encode("utf-8", "replace")
 
 
-def _folded_header(section: bytes) -> bytes:
+def folded_header(section: bytes) -> bytes:
+    """Header lines in the form in which text is searched: unfolded, their words decoded."""
     section = section[:MAX_HEADER_BYTES]
     if b"\n " in section or b"\n\t" in section:
         section = _FOLD.sub(b"", section)
     if b"=?" not in section and section.isascii():
         return section.lower()
-    return _folded(decode_words(header_text(section)))
+    return folded(decode_words(header_text(section)))
 
 
 def _folded_body(part: Part, buf: bytes, room: int) -> bytes:
@@ -66,23 +76,23 @@ def _folded_body(part: Part, buf: bytes, room: int) -> bytes:
     charset = part.charset
     if data.isascii() and is_ascii_superset(charset):
         return data[:room].lower()
-    folded = _folded(decode(data, charset))
-    if len(folded) > room:
-        folded = folded[:room].decode("utf-8", "ignore").encode("utf-8")
-    return folded
+    text = folded(decode(data, charset))
+    if len(text) > room:
+        text = text[:room].decode("utf-8", "ignore").encode("utf-8")
+    return text
 
 
 def search_text(
     root: Part, buf: Buffer, limit: int = MAX_SEARCH_TEXT
 ) -> tuple[bytes, bytes]:
-    """Header and body text for word search: UTF-8, decoded, case-folded (str.casefold).
+    """Header and body text for word search: decoded, in the form of `folded`.
 
     The header is unfolded, its encoded words are decoded. The body is all text/* parts, HTML as
     source, and the headers and text parts of embedded messages; at most `limit` bytes. What is
     longer is cut at a character, so a few bytes below that.
     """
     data = as_bytes(buf)
-    header = _folded_header(data[root.header_start : root.body_start])
+    header = folded_header(data[root.header_start : root.body_start])
     texts: list[bytes] = []
     room = limit
     todo = [root]
@@ -93,7 +103,7 @@ def search_text(
             continue
         message = part.message
         if message is not None:
-            text = _folded_header(data[message.header_start : message.body_start])[:room]
+            text = folded_header(data[message.header_start : message.body_start])[:room]
             todo.append(message)
         elif part.media_type == "text":
             text = _folded_body(part, data, room)

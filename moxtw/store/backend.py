@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from moxtw.store.errors import DiskFull, StoreError
+from moxtw.store.textindex import SQLiteTextIndex, TextIndex
 
 
 class Backend:
@@ -16,6 +17,7 @@ class Backend:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect
+        self.text_index = TextIndex()
 
     def connect(self, *, readonly: bool) -> Any:
         """A raw driver connection in autocommit mode."""
@@ -33,6 +35,10 @@ class SQLiteBackend(Backend):
     """SQLite in write-ahead mode, with each commit synced to disk."""
 
     begin_write = "BEGIN IMMEDIATE"
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self.text_index = SQLiteTextIndex()
 
     def connect(self, *, readonly: bool) -> Any:
         """Open the database file; a reader can not write."""

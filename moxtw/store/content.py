@@ -609,6 +609,7 @@ def release(tx: Tx, content_id: int) -> None:
     row = tx.one(_INFO, id=content_id)
     if row is None:
         return
+    tx.store.backend.text_index.forget_content(tx, content_id)
     for statement in _DELETE:
         tx.run(statement, id=content_id)
     if row[1] is not None:

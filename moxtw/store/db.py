@@ -50,6 +50,9 @@ _DISK_THREADS: Final = 2
 _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
 
+# Chores with a pause make one that is so many times as long while others write.
+_BUSY_PAUSE: Final = 10
+
 
 class _Job:
     __slots__ = ("deferred", "error", "fn", "result")
@@ -129,6 +132,9 @@ class Store(Service):
         self._stopping = False
         self._erase_timer: DelayedCall | None = None
         self._chores: list[Chore] = []
+        self.add_chore(
+            "text index", lambda tx: self.backend.text_index.work(tx), delay=1, pause=0.02
+        )
         self._erase_accounts: set[int] = set()
         self._erasing = False
         self._writer_connection: Any = None
@@ -146,6 +152,7 @@ class Store(Service):
         try:
             upgrade.prepare(self.backend)
             connection = self.backend.connect(readonly=False)
+            self.backend.text_index.prepare(connection.cursor().execute)
         except (self.backend.dialect.loaded_dbapi.Error, sa.exc.DBAPIError) as exc:
             shown = self.backend.engine.url
             raise StoreError(f"opening the database {shown}: {exc}") from exc
@@ -238,6 +245,11 @@ class Store(Service):
             self._wake_due = True
             self.reactor.callLater(0, self._wake_writer)
         return deferred
+
+    @property
+    def busy(self) -> bool:
+        """Whether several write at the same time."""
+        return self._expected > 1 or bool(self._write_jobs)
 
     def after_telling(self, call: Callable[[], object]) -> None:
         """Call when the Deferreds of a commit have all fired; now if they do not just now.
@@ -488,14 +500,22 @@ class Store(Service):
 
     # -- Work that follows what others did -----------------------------------------------
 
-    def add_chore(self, name: str, job: Callable[[Tx], bool], *, delay: float = 0.2) -> None:
+    def add_chore(
+        self,
+        name: str,
+        job: Callable[[Tx], bool],
+        *,
+        delay: float = 0.2,
+        pause: float = 0,
+    ) -> None:
         """Have `job` run in the writer, `delay` seconds after something has changed.
 
         It finds out from the database what there is to do, does a small part of that (some ten
         milliseconds), and says whether there is more; then it runs again, when others had
-        their turn. It also runs when the service starts, for what a crash has left.
+        their turn. It also runs when the service starts, for what a crash has left. One that
+        is in no hurry makes a `pause` (seconds) between parts, a long one while others write.
         """
-        chore = Chore(self, name, job, delay)
+        chore = Chore(self, name, job, delay, pause)
         self._chores.append(chore)
         if self.running:
             chore.due()
@@ -549,12 +569,13 @@ class Chore:
     """A job that follows changes, see `Store.add_chore`."""
 
     def __init__(
-        self, store: Store, name: str, job: Callable[[Tx], bool], delay: float
+        self, store: Store, name: str, job: Callable[[Tx], bool], delay: float, pause: float
     ) -> None:
         self._store = store
         self._name = name
         self._job = job
         self._delay = delay
+        self._pause = pause
         self._timer: DelayedCall | None = None
         self._busy = False
         self._again = False
@@ -571,6 +592,7 @@ class Chore:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+            self._busy = False
 
     def _start(self) -> None:
         self._timer = None
@@ -581,7 +603,18 @@ class Chore:
     async def _work(self) -> None:
         # A look is cheap, and disturbs nobody who writes.
         while self._store.running and await self._store.write(self._job):
-            pass
+            if self._pause:
+                # Nobody may wait for it: what is written at the same time comes first.
+                await self._rest(self._pause * (_BUSY_PAUSE if self._store.busy else 1))
+
+    def _rest(self, seconds: float) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._timer = self._store.reactor.callLater(seconds, self._rested, done)
+        return done
+
+    def _rested(self, done: Deferred[None]) -> None:
+        self._timer = None
+        done.callback(None)
 
     def _ended(self, result: object) -> None:
         self._busy = False

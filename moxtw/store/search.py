@@ -1,12 +1,19 @@
 """Searching a mailbox.
 
-Criteria are a tree; what the database can decide (flags, sizes, dates, UIDs) becomes one
-query, text is then looked for only in the messages that are left. Needles are compared with
-decoded, case-folded text (Unicode simple folding, RFC 9051 6.4.4), as substrings.
+Criteria are a tree (`moxtw.store.criteria`). What the database can decide (flags, sizes, dates,
+UIDs) becomes one query; text is then looked for only in the messages that are left, in pieces,
+so that a long search can be given up, and others get their turn. The database itself looks
+through the texts: a row costs Python nothing unless it is found. Of a large mailbox, the text
+index tells which messages may have a text (`moxtw.store.textindex`).
+
+Needles are compared with decoded text in the form of `moxtw.mail.text.folded`, as substrings
+(RFC 9051 6.4.4).
 """
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,215 +22,443 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 from sqlalchemy.sql import visitors
 
+from moxtw.log import Logger
 from moxtw.mail.header import parse_headers
+from moxtw.mail.text import folded, folded_header
 from moxtw.mail.words import decode_words
 from moxtw.store import content
+from moxtw.store.criteria import (
+    MAX_RANGES,
+    All,
+    And,
+    Body,
+    Criterion,
+    Email,
+    Flags,
+    Header,
+    Keyword,
+    ModSeq,
+    Not,
+    Or,
+    Received,
+    Saved,
+    Sent,
+    Size,
+    Text,
+    Thread,
+    Uids,
+    condition,
+)
+from moxtw.store.errors import NoContent
 from moxtw.store.schema import content_text, contents, message_meta, messages
+from moxtw.store.schema import mailboxes as mailbox_table
+from moxtw.store.sqlfunctions import (
+    as_list,
+    ascii_header,
+    beyond_ascii,
+    find_bytes,
+    in_list,
+    joined,
+    numbers,
+)
 from moxtw.store.tx import Statement, Tx, ranges
 
-# Up to this many candidates are looked up one by one; more are found by one scan.
-_ONE_BY_ONE: Final = 100
-_ID_STEP: Final = 500
-# Ranges of UIDs that one query has as conditions.
-_MAX_RANGES: Final = 200
+__all__ = [
+    "All",
+    "And",
+    "Body",
+    "Criterion",
+    "Email",
+    "Flags",
+    "Header",
+    "Keyword",
+    "ModSeq",
+    "Not",
+    "Or",
+    "Received",
+    "Saved",
+    "Search",
+    "Sent",
+    "Size",
+    "Text",
+    "Thread",
+    "Uids",
+    "search",
+]
 
+_log = Logger("store")
 
-class Criterion:
-    """A condition on a message."""
+Leaf = Text | Body | Header
 
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class All(Criterion):
-    """Every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Uids(Criterion):
-    """UID in one of the ranges."""
-
-    ranges: Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Flags(Criterion):
-    """The flags in `mask` are exactly `value`."""
-
-    mask: int
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Keyword(Criterion):
-    """The message has a keyword (lower-case)."""
-
-    word: str
-
-
-@dataclass(frozen=True, slots=True)
-class Size(Criterion):
-    """Larger than `above`, smaller than `below` bytes."""
-
-    above: int | None = None
-    below: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Received(Criterion):
-    """Received from `start` on, before `end` (microseconds since the epoch)."""
-
-    start: int | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Saved(Criterion):
-    """Saved in its mailbox from `start` on, before `end`; else its time of reception counts."""
-
-    start: int | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent(Criterion):
-    """The day of its Date header, zone disregarded, from `start` on, before `end`."""
-
-    start: int | None = None
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModSeq(Criterion):
-    """The modseq is at least `value`."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Email(Criterion):
-    """The message of that id, or a copy of it."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Thread(Criterion):
-    """In the thread of that id."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Header(Criterion):
-    """A header field of that name (lower-case) contains the text; '' asks for the field."""
-
-    name: str
-    needle: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text(Criterion):
-    """Header or body contain the text."""
-
-    needle: str
-
-
-@dataclass(frozen=True, slots=True)
-class Body(Criterion):
-    """The body contains the text."""
-
-    needle: str
-
-
-@dataclass(frozen=True, slots=True)
-class Not(Criterion):
-    """The condition does not hold."""
-
-    item: Criterion
-
-
-@dataclass(frozen=True, slots=True)
-class And(Criterion):
-    """All hold."""
-
-    items: Sequence[Criterion]
-
-
-@dataclass(frozen=True, slots=True)
-class Or(Criterion):
-    """At least one holds."""
-
-    items: Sequence[Criterion]
-
-
-def _between(column: Any, start: int | None, end: int | None) -> Any:
-    parts = []
-    if start is not None:
-        parts.append(column >= start)
-    if end is not None:
-        parts.append(column < end)
-    return sa.and_(sa.true(), *parts)
-
-
-# Where the Date header is missing or unreadable, the time of reception stands in.
-_LOCAL_SENT = sa.func.coalesce(
-    contents.c.sent + contents.c.sent_zone * 60_000_000, messages.c.received
-)
-
-
-def _sql(item: Criterion) -> Any | None:
-    """The criterion as a condition for the database, or None where it needs text."""
-    match item:
-        case All():
-            return sa.true()
-        case Uids(ranges):
-            if not ranges:
-                return sa.false()
-            if len(ranges) > _MAX_RANGES:
-                return None
-            return sa.or_(*[messages.c.uid.between(first, last) for first, last in ranges])
-        case Flags(mask, value):
-            return messages.c.flags.op("&")(mask) == value
-        case Keyword(word):
-            spaced = sa.literal(" ") + messages.c.keywords + sa.literal(" ")
-            return spaced.contains(f" {word} ", autoescape=True)
-        case Size(above, below):
-            parts = []
-            if above is not None:
-                parts.append(messages.c.size > above)
-            if below is not None:
-                parts.append(messages.c.size < below)
-            return sa.and_(sa.true(), *parts)
-        case Received(start, end):
-            return _between(messages.c.received, start, end)
-        case Saved(start, end):
-            column = sa.func.coalesce(messages.c.save_date, messages.c.received)
-            return _between(column, start, end)
-        case Sent(start, end):
-            return _between(_LOCAL_SENT, start, end)
-        case ModSeq(value):
-            return messages.c.modseq >= value
-        case Not(inner):
-            condition = _sql(inner)
-            return None if condition is None else sa.not_(condition)
-        case And(items):
-            found = [_sql(each) for each in items]
-            known = [each for each in found if each is not None]
-            return sa.and_(sa.true(), *known) if len(known) == len(found) else None
-        case Or(items):
-            found = [_sql(each) for each in items]
-            known = [each for each in found if each is not None]
-            return sa.or_(sa.false(), *known) if len(known) == len(found) else None
-        case _:
-            return None
+# The index is asked when there are so many messages to look through.
+INDEX_FROM: Final = 2000
+# Messages that are looked through at a time, and of which is asked by their numbers.
+_PIECE: Final = 2000
+_LISTED: Final = 1000
 
 
 def search(
     tx: Tx, mailbox_id: int, criterion: Criterion, uid_below: int = 1 << 32
 ) -> list[int]:
     """UIDs of live messages below `uid_below` that fit, ascending."""
-    return sorted(_find(tx, mailbox_id, _located(tx, mailbox_id, criterion), None, uid_below))
+    work = Search(mailbox_id, criterion, uid_below)
+    work.step(tx)
+    return work.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """UIDs, ascending, of messages whose content, or whose prefix, may have a text."""
+
+    texts: list[int]
+    prefixes: list[int]
+
+    def all(self) -> list[int]:
+        return sorted({*self.texts, *self.prefixes})
+
+
+class Search:
+    """A search under way.
+
+    Each `step` may run on another snapshot: messages that are expunged meanwhile may be found
+    or not. `found` are the UIDs found so far, ascending; of `goal` messages to look through
+    `done` have been. The criterion's sets of UIDs must be ascending.
+    """
+
+    def __init__(self, mailbox_id: int, criterion: Criterion, uid_below: int = 1 << 32) -> None:
+        self.mailbox_id = mailbox_id
+        self.found: list[int] = []
+        self.done = 0
+        self.goal = 0
+        self._criterion = criterion
+        self._planned = False
+        self._rest: Criterion = All()
+        # Where to look: among these UIDs, or (None) all in a range of UIDs.
+        self._among: list[int] | None = None
+        self._first = 1
+        self._last = uid_below - 1
+        self._candidates: dict[Leaf, _Candidates] = {}
+        self._statements: dict[int, tuple[Criterion, Statement | None]] = {}
+        # The piece: its bounds.
+        self._low = 0
+        self._high = 0
+
+    def step(self, tx: Tx, seconds: float | None = None) -> bool:
+        """Search on, for about so many seconds; whether the search has ended."""
+        end = None if seconds is None else time.monotonic() + seconds
+        if not self._planned:
+            self._planned = True
+            self._plan(tx)
+        while self.done < self.goal:
+            if not self._piece(tx):
+                self.done = self.goal
+            if end is not None and time.monotonic() > end:
+                break
+        return self.done >= self.goal
+
+    # -- The plan ----------------------------------------------------------------------
+
+    def _plan(self, tx: Tx) -> None:
+        """Decide what the database can, and find out where the rest is to be looked for."""
+        item = _located(tx, self.mailbox_id, self._criterion)
+        items = _flat(item)
+        plain: list[Criterion] = []
+        rest: list[Criterion] = []
+        for each in items:
+            if isinstance(each, Uids):
+                self._narrow(tx, each.ranges)
+            elif isinstance(each, All):
+                pass
+            elif self._statement(each) is not None:
+                plain.append(each)
+            else:
+                rest.append(each)
+        if self._nothing_left():
+            return
+        if plain or (not rest and self._among is None):
+            found = self._query(tx, And(tuple(plain)), self._among)
+            if self._among is None:
+                self._among = found
+            else:
+                wanted = set(found)
+                self._among = [uid for uid in self._among if uid in wanted]
+        if not rest:
+            self.found = self._among or []
+            return
+        if self._nothing_left():
+            return
+        self._rest = rest[0] if len(rest) == 1 else And(tuple(rest))
+        if self._among is not None:
+            self.goal = len(self._among)
+        else:
+            self.goal = tx.value(_COUNT, mailbox=self.mailbox_id) or 0
+        if self.goal >= INDEX_FROM:
+            for leaf in _leaves(self._rest):
+                self._ask_index(tx, leaf)
+            bound = self._bound(self._rest)
+            if bound is not None:
+                within = None if self._among is None else set(self._among)
+                self._among = [uid for uid in bound if within is None or uid in within]
+                self.goal = len(self._among)
+
+    def _nothing_left(self) -> bool:
+        return self._first > self._last or (self._among is not None and not self._among)
+
+    def _narrow(self, tx: Tx, given: Sequence[tuple[int, int]]) -> None:
+        """Only UIDs in the ranges."""
+        if not given:
+            self._last = 0
+            return
+        self._first = max(self._first, given[0][0])
+        self._last = min(self._last, given[-1][1])
+        if self._among is not None:
+            self._among = sorted(_within(self._among, given))
+        elif len(given) > MAX_RANGES:
+            self._among = sorted(_within(self._query(tx, All(), None), given))
+        elif len(given) > 1:
+            self._among = [
+                uid
+                for first, last in given
+                for uid in numbers(
+                    tx.value(
+                        _UIDS,
+                        mailbox=self.mailbox_id,
+                        first=max(first, self._first),
+                        last=min(last, self._last),
+                    )
+                )
+            ]
+
+    def _ask_index(self, tx: Tx, leaf: Leaf) -> None:
+        """Find out which messages may have a text, unless that costs more than looking."""
+        if leaf in self._candidates:
+            return
+        index = tx.store.backend.text_index
+        found = index.candidates(tx, leaf, self.goal)
+        if found is None:
+            return
+        place = {"mailbox": self.mailbox_id, "first": self._first, "last": self._last}
+        reached = index.reached(tx)
+        texts = set(numbers(tx.value(_OF_CONTENTS, **place, ids=found.contents)))
+        prefixes = set(numbers(tx.value(_OF_MESSAGES, **place, ids=found.messages)))
+        if not isinstance(leaf, Header):
+            texts.update(numbers(tx.value(index.long_texts, **place)))
+        # What came after the index was brought up to date.
+        by_id = tx.value(_TAIL_CONTENTS, reached=reached[0], limit=self.goal) < self.goal
+        tail = _CONTENTS_ABOVE if by_id else _CONTENTS_ABOVE_IN
+        texts.update(numbers(tx.value(tail, **place, reached=reached[0])))
+        if not isinstance(leaf, Body):
+            by_id = tx.value(_TAIL_MESSAGES, reached=reached[1], limit=self.goal) < self.goal
+            tail = _MESSAGES_ABOVE if by_id else _MESSAGES_ABOVE_IN
+            prefixes.update(numbers(tx.value(tail, **place, reached=reached[1])))
+        self._candidates[leaf] = _Candidates(sorted(texts), sorted(prefixes))
+
+    def _bound(self, item: Criterion) -> list[int] | None:
+        """UIDs among which all are that fit, if the index knows."""
+        match item:
+            case Text() | Body() | Header():
+                known = self._candidates.get(item)
+                return None if known is None else known.all()
+            case And(items):
+                bounds = [each for each in map(self._bound, items) if each is not None]
+                return min(bounds, key=len, default=None)
+            case Or(items):
+                union: set[int] = set()
+                for each in items:
+                    bound = self._bound(each)
+                    if bound is None:
+                        return None
+                    union.update(bound)
+                return sorted(union)
+        return None
+
+    # -- Looking through a piece -------------------------------------------------------
+
+    def _piece(self, tx: Tx) -> bool:
+        """Look through the next messages; False if there are none."""
+        pool: set[int] | None = None
+        if self._among is not None:
+            uids = self._among[self.done : self.done + _PIECE]
+            if not uids:
+                return False
+            self._low, self._high = uids[0], uids[-1]
+            pool = set(uids)
+            self.done += len(uids)
+        else:
+            self._low = max(self._first, self._high + 1)
+            if self._low > self._last:
+                return False
+            end = tx.value(
+                _NTH, mailbox=self.mailbox_id, first=self._low, last=self._last, n=_PIECE - 1
+            )
+            self._high = self._last if end is None else end
+            self.done += _PIECE
+        self.found += sorted(self._find(tx, self._rest, pool))
+        if self._high >= self._last:
+            return False
+        self.done = min(self.done, self.goal if pool is not None else self.goal - 1)
+        return True
+
+    def _find(self, tx: Tx, item: Criterion, pool: set[int] | None) -> set[int]:
+        """The UIDs that fit, among given ones or (None) in the whole piece."""
+        if pool is not None and not pool:
+            return pool
+        match item:
+            case Text() | Body() | Header():
+                return self._look(tx, item, pool)
+            case Uids(given):
+                return _within(self._pool(tx, pool), given)
+        if self._statement(item) is not None:
+            listed = sorted(pool) if pool is not None and len(pool) <= _LISTED else None
+            found = set(self._query(tx, item, listed, piece=True))
+            return found if pool is None else found & pool
+        match item:
+            case And(items):
+                left = pool
+                for each in items:
+                    left = self._find(tx, each, left)
+                return self._pool(tx, left)
+            case Or(items):
+                union: set[int] = set()
+                for each in items:
+                    # Those that fit already need not be looked through again.
+                    left = pool if pool is None or not union else pool - union
+                    union |= self._find(tx, each, left)
+                return union
+            case Not(inner):
+                pool = self._pool(tx, pool)
+                return pool - self._find(tx, inner, pool)
+        raise TypeError(f"unknown criterion {item!r}")
+
+    def _pool(self, tx: Tx, pool: set[int] | None) -> set[int]:
+        if pool is not None:
+            return pool
+        return set(self._query(tx, All(), None, piece=True))
+
+    def _statement(self, item: Criterion, listed: bool = False) -> Statement | None:
+        """The query for a criterion that the database decides; None for others."""
+        key = id(item) * 2 + listed
+        known = self._statements.get(key)
+        if known is None:
+            decides = condition(item)
+            known = item, None if decides is None else _plain_statement(decides, listed)
+            self._statements[key] = known
+        return known[1]
+
+    def _query(
+        self, tx: Tx, item: Criterion, among: list[int] | None, *, piece: bool = False
+    ) -> list[int]:
+        """The UIDs in reach that fit, ascending; looked up one by one if they are few."""
+        listed = among is not None and len(among) <= _LISTED
+        statement = self._statement(item, listed)
+        assert statement is not None
+        place = {
+            "mailbox": self.mailbox_id,
+            "first": self._low if piece else self._first,
+            "last": self._high if piece else self._last,
+        }
+        if listed and among is not None:
+            place["uids"] = as_list(among)  # type: ignore[assignment]
+        return sorted(numbers(tx.value(statement, **place)))
+
+    def _look(self, tx: Tx, leaf: Leaf, pool: set[int] | None) -> set[int]:
+        """Look into texts."""
+        known = self._candidates.get(leaf)
+        needle = folded(leaf.needle)
+        if isinstance(leaf, Header):
+            if known is not None:
+                pool = _near({*known.texts, *known.prefixes}, pool, self._low, self._high)
+            name = folded(leaf.name)
+            marks = {"name": name, "line": b"\n" + name + b":", "skip": len(name) + 1}
+            return self._scan(tx, "header", leaf, needle, pool, marks)
+        if isinstance(leaf, Body):
+            if known is not None:
+                pool = _near(known.texts, pool, self._low, self._high)
+            return self._scan(tx, "body", leaf, needle, pool, {})
+        if known is None:
+            return self._scan(tx, "text", leaf, needle, pool, {})
+        texts = _near(known.texts, pool, self._low, self._high)
+        prefixes = _near(known.prefixes, pool, self._low, self._high)
+        found = self._scan(tx, "content", leaf, needle, texts, {})
+        return found | self._scan(tx, "prefix", leaf, needle, prefixes - found, {})
+
+    def _scan(
+        self,
+        tx: Tx,
+        kind: str,
+        leaf: Leaf,
+        needle: bytes,
+        pool: set[int] | None,
+        marks: dict[str, Any],
+    ) -> set[int]:
+        """Messages of the piece, or of a part of it, that have the text."""
+        if pool is not None and not pool:
+            return set()
+        place = {
+            "mailbox": self.mailbox_id,
+            "first": self._low,
+            "last": self._high,
+            "needle": needle,
+            **marks,
+        }
+        listed = pool is not None and len(pool) <= _LISTED
+        if listed and pool is not None:
+            place["uids"] = as_list(pool)
+        found = numbers(tx.value(_SCANS[kind, listed], **place))
+        sure = {uid for uid in found if uid > 0}
+        for uid in found:
+            if uid < 0 and (pool is None or -uid in pool) and self._has(tx, leaf, needle, -uid):
+                sure.add(-uid)
+        return sure if pool is None else sure & pool
+
+    def _has(self, tx: Tx, leaf: Leaf, needle: bytes, uid: int) -> bool:
+        """Look into a single message where that cannot be left to the database."""
+        row = tx.one(_MESSAGE, mailbox=self.mailbox_id, uid=uid)
+        if row is None:
+            return False
+        content_id, header, body, prefix = row
+        try:
+            if isinstance(leaf, Header):
+                name = leaf.name.lower()
+                return _has_field(prefix, name, needle) or _has_field(
+                    content.header_section(tx, content_id), name, needle
+                )
+            if isinstance(leaf, Text) and (needle in header or needle in folded_header(prefix)):
+                return True
+            if body is None:
+                body = content.body_text(tx, content_id)
+            return needle in body
+        except NoContent as exc:
+            # One damaged message must not be in the way of all others.
+            _log.error("searching a message", err=exc, mailbox=self.mailbox_id, uid=uid)
+            return False
+
+
+def _flat(item: Criterion) -> list[Criterion]:
+    """The criteria that must all hold."""
+    if not isinstance(item, And):
+        return [item]
+    return [part for each in item.items for part in _flat(each)]
+
+
+def _leaves(item: Criterion) -> Iterable[Leaf]:
+    match item:
+        case Text() | Body() | Header():
+            yield item
+        case And(items) | Or(items):
+            for each in items:
+                yield from _leaves(each)
+        case Not(inner):
+            yield from _leaves(inner)
+
+
+def _near(uids: Iterable[int], pool: set[int] | None, low: int, high: int) -> set[int]:
+    """Those of a list, or set, of UIDs that are in a piece."""
+    if isinstance(uids, list):
+        uids = uids[bisect_left(uids, low) : bisect_right(uids, high)]
+    else:
+        uids = [uid for uid in uids if low <= uid <= high]
+    return set(uids) if pool is None else pool.intersection(uids)
 
 
 # As an expression, so that the database does not take the index that leads to all messages of
@@ -261,8 +496,8 @@ def _located(tx: Tx, mailbox_id: int, item: Criterion) -> Criterion:
             others = tuple(each for each in left if not isinstance(each, Uids))
             if not uids or len(others) + 1 == len(left):
                 return Or(left)
-            joined = Uids(_joined(uids))
-            return Or((joined, *others)) if others else joined
+            both = Uids(_merged(uids))
+            return Or((both, *others)) if others else both
         case Not(inner):
             return Not(_located(tx, mailbox_id, inner))
         case _:
@@ -270,7 +505,7 @@ def _located(tx: Tx, mailbox_id: int, item: Criterion) -> Criterion:
     return Uids(ranges(sorted(row[0] for row in found)))
 
 
-def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges in order, without overlaps."""
     result: list[tuple[int, int]] = []
     for first, last in sorted(pairs):
@@ -279,57 +514,6 @@ def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             result.append((first, last))
     return result
-
-
-def _find(
-    tx: Tx, mailbox_id: int, item: Criterion, among: set[int] | None, uid_below: int
-) -> set[int]:
-    """The UIDs that fit, among given ones or (None) in the whole mailbox."""
-    if among is None and isinstance(item, Uids) and len(item.ranges) <= _MAX_RANGES:
-        # Range by range, so that the index leads to each.
-        return {
-            row[0]
-            for first, last in item.ranges
-            for row in tx.all(
-                _UIDS, mailbox=mailbox_id, first=first, last=min(last, uid_below - 1)
-            )
-        }
-    condition = _sql(item)
-    if condition is not None:
-        found = _query(tx, mailbox_id, condition, uid_below)
-        return found if among is None else found & among
-    match item:
-        case And(items):
-            plain = [each for each in items if _sql(each) is not None]
-            left = among
-            if plain:
-                left = _find(tx, mailbox_id, And(plain), left, uid_below)
-            for each in items:
-                if left is not None and not left:
-                    break
-                if each not in plain:
-                    left = _find(tx, mailbox_id, each, left, uid_below)
-            return left if left is not None else set()
-        case Or(items):
-            union: set[int] = set()
-            for each in items:
-                union |= _find(tx, mailbox_id, each, among, uid_below)
-            return union
-        case Not(inner):
-            if among is None:
-                among = _query(tx, mailbox_id, sa.true(), uid_below)
-            return among - _find(tx, mailbox_id, inner, among, uid_below)
-        case Uids(ranges):
-            if among is None:
-                among = _query(tx, mailbox_id, sa.true(), uid_below)
-            return _within(among, ranges)
-        case Text(needle):
-            return _text(tx, mailbox_id, needle, True, among, uid_below)
-        case Body(needle):
-            return _text(tx, mailbox_id, needle, False, among, uid_below)
-        case Header(name, needle):
-            return _header(tx, mailbox_id, name, needle, among, uid_below)
-    raise TypeError(f"unknown criterion {item!r}")
 
 
 def _within(uids: Iterable[int], ranges: Sequence[tuple[int, int]]) -> set[int]:
@@ -345,151 +529,171 @@ def _within(uids: Iterable[int], ranges: Sequence[tuple[int, int]]) -> set[int]:
     return found
 
 
-def _query(tx: Tx, mailbox_id: int, condition: Any, uid_below: int) -> set[int]:
-    source: Any = messages
-    if any(getattr(each, "table", None) is contents for each in visitors.iterate(condition)):
-        source = messages.outerjoin(contents, contents.c.id == messages.c.content_id)
-    statement = Statement(
-        sa.select(messages.c.uid)
-        .select_from(source)
-        .where(
-            messages.c.mailbox_id == mailbox_id,
-            messages.c.expunged == 0,
-            messages.c.uid < uid_below,
-            condition,
-        )
-    )
-    return {row[0] for row in tx.all(statement)}
+# -- Statements --------------------------------------------------------------------------------
 
-
-_RANGE = (
+_PLACE = (
     messages.c.mailbox_id == bindparam("mailbox"),
     messages.c.uid >= bindparam("first"),
     messages.c.uid <= bindparam("last"),
     messages.c.expunged == 0,
 )
-_UIDS = Statement(sa.select(messages.c.uid).where(*_RANGE))
-_SCAN_BODY = Statement(
-    sa.select(messages.c.uid, content_text.c.body, messages.c.content_id)
-    .select_from(messages.join(content_text, content_text.c.content_id == messages.c.content_id))
-    .where(*_RANGE)
+_LIST = (
+    messages.c.mailbox_id == bindparam("mailbox"),
+    in_list(messages.c.uid, bindparam("uids", type_=sa.Text)),
+    messages.c.expunged == 0,
 )
-_SCAN_TEXT = Statement(
+_COUNT = Statement(
+    sa.select(mailbox_table.c.total + mailbox_table.c.deleted).where(
+        mailbox_table.c.id == bindparam("mailbox")
+    )
+)
+_UIDS = Statement(sa.select(joined(messages.c.uid)).where(*_PLACE))
+_NTH = Statement(
+    sa.select(messages.c.uid)
+    .where(*_PLACE)
+    .order_by(messages.c.uid)
+    .limit(1)
+    .offset(bindparam("n"))
+)
+
+
+def _plain_statement(decides: Any, listed: bool) -> Statement:
+    source: Any = messages
+    if any(getattr(each, "table", None) is contents for each in visitors.iterate(decides)):
+        source = messages.outerjoin(contents, contents.c.id == messages.c.content_id)
+    place = (*_LIST, *_PLACE[1:3]) if listed else _PLACE
+    return Statement(sa.select(joined(messages.c.uid)).select_from(source).where(*place, decides))
+
+
+# From ids of contents or messages to UIDs. The mailbox stands there as an expression, so that
+# the database does not take the index that leads to all of its messages.
+_WITHIN = (
+    messages.c.mailbox_id + 0 == bindparam("mailbox"),
+    messages.c.uid >= bindparam("first"),
+    messages.c.uid <= bindparam("last"),
+    messages.c.expunged == 0,
+)
+_IDS = bindparam("ids", type_=sa.Text)
+_OF_CONTENTS = Statement(
+    sa.select(joined(messages.c.uid)).where(in_list(messages.c.content_id, _IDS), *_WITHIN)
+)
+_OF_MESSAGES = Statement(
+    sa.select(joined(messages.c.uid)).where(in_list(messages.c.id, _IDS), *_WITHIN)
+)
+_ABOVE = messages.c.content_id > bindparam("reached")
+_ABOVE_ID = messages.c.id > bindparam("reached")
+_CONTENTS_ABOVE = Statement(sa.select(joined(messages.c.uid)).where(_ABOVE, *_WITHIN))
+_CONTENTS_ABOVE_IN = Statement(
+    sa.select(joined(messages.c.uid)).where(
+        messages.c.content_id + 0 > bindparam("reached"), *_PLACE
+    )
+)
+_MESSAGES_ABOVE = Statement(sa.select(joined(messages.c.uid)).where(_ABOVE_ID, *_WITHIN))
+_MESSAGES_ABOVE_IN = Statement(
+    sa.select(joined(messages.c.uid)).where(messages.c.id + 0 > bindparam("reached"), *_PLACE)
+)
+_TAIL_CONTENTS = Statement(
+    sa.select(sa.func.count()).select_from(
+        sa.select(messages.c.content_id).where(_ABOVE).limit(bindparam("limit")).subquery()
+    )
+)
+_TAIL_MESSAGES = Statement(
+    sa.select(sa.func.count()).select_from(
+        sa.select(messages.c.id).where(_ABOVE_ID).limit(bindparam("limit")).subquery()
+    )
+)
+
+_MESSAGE = Statement(
     sa.select(
-        messages.c.uid,
-        content_text.c.body,
-        messages.c.content_id,
-        content_text.c.header,
-        message_meta.c.prefix,
+        messages.c.content_id, content_text.c.header, content_text.c.body, message_meta.c.prefix
     )
     .select_from(
         messages.join(
             content_text, content_text.c.content_id == messages.c.content_id
         ).join(message_meta, message_meta.c.id == messages.c.id)
     )
-    .where(*_RANGE)
-)
-_SCAN_HEADER = Statement(
-    sa.select(
-        messages.c.uid, content_text.c.header, message_meta.c.prefix, messages.c.content_id
+    .where(
+        messages.c.mailbox_id == bindparam("mailbox"),
+        messages.c.uid == bindparam("uid"),
+        messages.c.expunged == 0,
     )
-    .select_from(
-        messages.join(
-            content_text, content_text.c.content_id == messages.c.content_id
-        ).join(message_meta, message_meta.c.id == messages.c.id)
-    )
-    .where(*_RANGE)
 )
 
 
-def _scan(
-    tx: Tx,
-    statement: Statement,
-    mailbox_id: int,
-    among: set[int] | None,
-    uid_below: int,
-) -> Iterable[tuple[Any, ...]]:
-    if among is not None and len(among) <= _ONE_BY_ONE:
-        for uid in among:
-            yield from tx.all(statement, mailbox=mailbox_id, first=uid, last=uid)
-        return
-    first = 1 if among is None else min(among)
-    last = uid_below - 1 if among is None else max(among)
-    rows = tx.cursor(statement, {"mailbox": mailbox_id, "first": first, "last": last})
-    if among is None:
-        yield from rows
-        return
-    for row in rows:
-        if row[0] in among:
-            yield row
+def _scans() -> dict[tuple[str, bool], Statement]:
+    """Queries that look into texts, over a range of UIDs or (True) a list of them.
 
+    They give the UIDs of messages that have the text; negative where a message has to be
+    looked into.
+    """
+    needle = bindparam("needle", type_=sa.LargeBinary)
+    name = bindparam("name", type_=sa.LargeBinary)
+    uid = messages.c.uid
+    header, body = content_text.c.header, content_text.c.body
+    prefix = message_meta.c.prefix
 
-def _text(
-    tx: Tx,
-    mailbox_id: int,
-    needle: str,
-    with_header: bool,
-    among: set[int] | None,
-    uid_below: int,
-) -> set[int]:
-    wanted = needle.casefold().encode()
-    found: set[int] = set()
-    # Messages whose text is not kept, looked at last: each has to be read and decoded.
-    long: list[tuple[int, int]] = []
-    if with_header:
-        for uid, body, content_id, header, prefix in _scan(
-            tx, _SCAN_TEXT, mailbox_id, among, uid_below
-        ):
-            if body is None:
-                if wanted in header or wanted in prefix.lower():
-                    found.add(uid)
-                else:
-                    long.append((uid, content_id))
-            elif wanted in body or wanted in header or wanted in prefix.lower():
-                found.add(uid)
-    else:
-        for uid, body, content_id in _scan(tx, _SCAN_BODY, mailbox_id, among, uid_below):
-            if body is None:
-                long.append((uid, content_id))
-            elif wanted in body:
-                found.add(uid)
-    found.update(uid for uid, content_id in long if wanted in content.body_text(tx, content_id))
-    return found
+    def has(where: Any, what: Any) -> Any:
+        return find_bytes(where, what) > 0
 
-
-def _header(
-    tx: Tx,
-    mailbox_id: int,
-    name: str,
-    needle: str,
-    among: set[int] | None,
-    uid_below: int,
-) -> set[int]:
-    wanted = needle.casefold()
-    wanted_bytes = wanted.encode()
-    lower = name.lower()
-    # Without its colon, before which there may be blanks (RFC 5322 4.5).
-    field = lower.encode("utf-8", "replace")
-    # Cheap first: the decoded header text holds all names and values of the content's header.
-    # The scan must be over before the next statement, which uses the same cursor.
-    candidates = [
-        (uid, prefix, content_id)
-        for uid, header, prefix, content_id in _scan(
-            tx, _SCAN_HEADER, mailbox_id, among, uid_below
+    def of_prefix(found: Any, *otherwise: Any) -> Any:
+        """As an expression of its own: the row is read only when the content has not the text."""
+        return (
+            sa.select(
+                sa.case(
+                    (beyond_ascii(prefix), -uid),
+                    (has(ascii_header(prefix), needle), found),
+                    *otherwise,
+                )
+            )
+            .where(message_meta.c.id == messages.c.id)
+            .correlate(messages, content_text)
+            .scalar_subquery()
         )
-        if (wanted_bytes in header or wanted_bytes in prefix.lower())
-        and (field in header or field in prefix.lower())
-    ]
+
+    # The first field of that name, from behind its colon to the end of the line.
+    start = find_bytes(
+        sa.cast(sa.literal(b"\n", sa.LargeBinary).op("||")(header), sa.LargeBinary),
+        bindparam("line", type_=sa.LargeBinary),
+    )
+    line = sa.func.substr(header, start + bindparam("skip", type_=sa.Integer))
+    field = sa.func.substr(line, 1, find_bytes(line, sa.literal(b"\n", sa.LargeBinary)))
+    has_name = has(ascii_header(prefix), name)
+    cases = {
+        "body": sa.case((has(body, needle), uid), (body.is_(None), -uid)),
+        "content": sa.case(
+            (has(header, needle), uid), (has(body, needle), uid), (body.is_(None), -uid)
+        ),
+        "text": sa.case(
+            (has(header, needle), uid),
+            (has(body, needle), uid),
+            else_=of_prefix(uid, (body.is_(None), -uid)),
+        ),
+        "prefix": of_prefix(uid),
+        "header": sa.case(
+            (
+                sa.and_(has(header, needle), has(header, name)),
+                sa.case((sa.and_(start > 0, has(field, needle)), uid), else_=-uid),
+            ),
+            else_=of_prefix(sa.case((has_name, -uid))),
+        ),
+    }
+    source = messages.join(content_text, content_text.c.content_id == messages.c.content_id)
     return {
-        uid
-        for uid, prefix, content_id in candidates
-        if _has_field(prefix, lower, wanted)
-        or _has_field(content.header_section(tx, content_id), lower, wanted)
+        (kind, listed): Statement(
+            sa.select(joined(case))
+            .select_from(source)
+            .where(*(_LIST if listed else _PLACE))
+        )
+        for kind, case in cases.items()
+        for listed in (False, True)
     }
 
 
-def _has_field(data: bytes, name: str, wanted: str) -> bool:
+_SCANS: Final = _scans()
+
+
+def _has_field(data: bytes, name: str, wanted: bytes) -> bool:
     if not data:
         return False
     headers = parse_headers(data)
-    return any(wanted in decode_words(value).casefold() for value in headers.all(name))
+    return any(wanted in folded(decode_words(value)) for value in headers.all(name))

@@ -153,6 +153,9 @@ class Tx:
 
     def new_ids(self, count: int) -> int:
         """The first of `count` consecutive ids that were never given before."""
+        # Ids grow in the order of commits, which the text index relies on: none that were taken
+        # ahead may come after these.
+        self.store.ids.clear()
         found: int = self.value(TAKE_IDS, count=count)
         return found - count
 
