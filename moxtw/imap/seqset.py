@@ -89,16 +89,19 @@ def resolve_open(ranges: Iterable[Range], last: int) -> Ranges:
     )
 
 
-def without_open(ranges: Iterable[Range], count: int) -> Ranges:
-    """The set with the ends of ranges with "*" brought to what `count` messages have.
+def existing(ranges: Iterable[Range], count: int) -> Ranges:
+    """The set without the numbers that none of `count` messages has.
 
-    Such ranges name nothing in an empty mailbox.
+    Of ranges with "*" the other end is brought down to the last message.
     """
-    return [
-        (min(start, count), min(end, count)) if STAR in (start, end) else (start, end)
-        for start, end in ranges
-        if count or STAR not in (start, end)
-    ]
+    result: Ranges = []
+    for start, end in ranges:
+        if STAR in (start, end):
+            if count:
+                result.append((min(start, count), min(end, count)))
+        elif min(start, end) <= count:
+            result.append((min(start, end), min(max(start, end), count)))
+    return result
 
 
 def resolve_numbers(ranges: Iterable[Range], count: int) -> Ranges:

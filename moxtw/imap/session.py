@@ -88,8 +88,8 @@ class View:
     def slices(self, numbers: MessageSet, search: bool = False) -> list[tuple[int, int]]:
         """Where the messages of a set lie in `uids`, as pairs (start, stop) without empty ones.
 
-        Raises Bad for sequence numbers that no message has. In a `search` though, ranges with
-        "*" are good whatever there is: clients search for 1:* without knowing.
+        Raises Bad for sequence numbers that no message has. In a `search` they find nothing:
+        clients search for 1:* without knowing what there is.
         """
         if numbers.ranges is None:
             return seqset.slices(self.uids, self.saved)
@@ -100,7 +100,7 @@ class View:
             raise uid_required()
         given = numbers.ranges
         if search:
-            given = seqset.without_open(given, len(self.uids))
+            given = seqset.existing(given, len(self.uids))
         ranges = seqset.resolve_numbers(given, len(self.uids))
         return [(start - 1, end) for start, end in ranges]
 

@@ -124,7 +124,8 @@ class _Scanner:
                 if text == b"(" and not self.no_comments:
                     close = self._comment(match.start())
                     if close >= 0:
-                        comment = value[pos : close - 1]
+                        if angle is None or closed:
+                            comment = value[pos : close - 1]
                         pos = close
                         blank = True
                         continue
@@ -223,7 +224,10 @@ class _Scanner:
             host, _, more = host.partition(b" ")
             if more and name is None:
                 name = more.strip() or None
-            host = host.replace(b"@", b"")
+            if b"@" in host:
+                # Two of them: the last counts, as within brackets.
+                before, _, host = host.rpartition(b"@")
+                local = local + b"@" + before
         elif words:
             text = b"".join(words).strip()
             if b" " in text:

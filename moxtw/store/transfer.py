@@ -302,15 +302,13 @@ def move(
     *,
     adapt: bool = True,
 ) -> CopyResult:
-    """Move messages to another mailbox of the account.
+    """Move messages to another mailbox of the account, or to the end of the same one.
 
     A message keeps its id; an expunged row takes its old mailbox and UID, through which
     sessions that have not noticed can still read it. With `adapt`, junk flags follow the
     mailbox. Raises NoSuchMailbox.
     """
     dest = mailboxes.get(tx, dest_id)
-    if dest_id == mailbox_id:
-        raise StoreError("source and destination are the same mailbox")
     found = _select(tx, mailbox_id, uid_ranges)
     if not found:
         return CopyResult(dest.uidvalidity, [], [], dest.modseq)

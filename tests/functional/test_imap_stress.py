@@ -188,7 +188,8 @@ class Session:
         elif roll < 0.87:
             model.send(prefix + b"COPY " + which + b" " + self.case.other)
         elif roll < 0.92 and not model.box.readonly:
-            model.send(prefix + b"MOVE " + which + b" " + self.case.other)
+            where = self.case.box if rng.random() < 0.3 else self.case.other
+            model.send(prefix + b"MOVE " + which + b" " + where)
         else:
             model.send(b"NOOP")
 

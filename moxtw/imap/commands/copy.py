@@ -56,7 +56,7 @@ class _Job:
         dest = mailboxes.find(tx, self.account_id, self.name)
         if dest is None:
             raise NoSuchMailbox(self.name)
-        if dest.id == self.source_id:
+        if dest.id == self.source_id and not self.move:
             raise No("the messages are in that mailbox already", b"CANNOT")
         if self.move:
             return dest.id, transfer.move(
@@ -103,7 +103,10 @@ async def run_copy(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
 
 
 async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
-    """MOVE: each message or not (RFC 6851 3.3), so that many need not be one transaction."""
+    """MOVE: each message or not (RFC 6851 3.3), so that many need not be one transaction.
+
+    Within a mailbox messages get new UIDs at its end.
+    """
     session = conn.session
     assert session is not None
     view = writable(session)
@@ -112,9 +115,9 @@ async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
     try:
         for group in batches(view.slices(args.numbers)) or [[]]:
             ranges = view.uid_ranges(group)
-            _, result = await _transfer(conn, view, ranges, name, move=True)
+            dest_id, result = await _transfer(conn, view, ranges, name, move=True)
             if result.source_uids:
-                session.wrote(result.modseq, view.mailbox_id)
+                session.wrote(result.modseq, view.mailbox_id, added_to=dest_id)
                 moved.append(result)
     finally:
         # What was moved before something failed is told in any case.

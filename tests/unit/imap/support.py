@@ -25,7 +25,7 @@ from moxtw.sasl import password
 from moxtw.store import credentials, messages
 from moxtw.store.auth import Authenticator, LoginAccount
 from moxtw.store.mailboxes import ensure
-from tests.support.imapgrammar import ResponseReader
+from tests.support.imapgrammar import Response, ResponseReader
 from tests.support.store import job, make_account, make_store, message, now
 
 ADDRESS = "me@example.org"
@@ -53,10 +53,14 @@ class Directory:
 class Client:
     """A client's end of a connection in memory."""
 
+    # Whether what comes is looked at as IMAP; not to be after COMPRESS or STARTTLS.
+    strict = True
+
     def __init__(self, test: IMAPTestCase, protocol: IMAPServer, ip: str) -> None:
         self.test = test
         self.protocol = protocol
         self.reader = ResponseReader()
+        self._responses: list[Response] = []
         self.transport = StringTransportWithDisconnection(
             hostAddress=IPv4Address("TCP", "127.0.0.1", 143),
             peerAddress=IPv4Address("TCP", ip, 4321),
@@ -77,8 +81,14 @@ class Client:
         self.transport.clear()
         session = self.protocol.session
         self.reader.utf8 = self.reader.utf8 or (session is not None and session.utf8)
-        self.reader.feed(data)
+        if self.strict:
+            self._responses = self.reader.feed(data)
         return data
+
+    def responses(self) -> list[Response]:
+        """What the server has sent, as responses."""
+        self.output()
+        return self._responses
 
     def lines(self) -> list[str]:
         return self.output().decode("utf-8", "surrogateescape").split("\r\n")[:-1]

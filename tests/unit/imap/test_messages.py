@@ -734,7 +734,7 @@ class SearchTests(IMAPTestCase):
     def test_bad_keys(self) -> None:
         deep = "(" * 60 + "ALL" + ")" * 60
         for keys in ("", "NOPE", "NOT", "OR SEEN", "FROM", "ON 32-Jan-2024", "ON 1-Foo-2024",
-                     "4", "UID 0", "()", "LARGER x", "ALL ", " ALL", "MODSEQ", deep,
+                     "0", "UID 0", "()", "LARGER x", "ALL ", " ALL", "MODSEQ", deep,
                      "NOT " * 60 + "ALL", "ALL " * 300 + "ALL"):  # fmt: skip
             self.client.send(f"a SEARCH {keys}\r\n".encode())
             [line] = self.client.lines()
@@ -753,10 +753,9 @@ class SearchTests(IMAPTestCase):
             self.assertEqual(self.client.ok("SEARCH " + keys), ["* SEARCH" + want], keys)
         self.client.ok("CREATE empty")
         self.client.ok("SELECT empty")
-        for keys in ("1:* NOT DELETED", "*", "UID 1:*"):
+        for keys in ("1:* NOT DELETED", "*", "UID 1:*", "1"):
             self.assertEqual(self.client.ok("SEARCH " + keys), ["* SEARCH"])
             self.assertEqual(self.client.ok("UID SEARCH " + keys), ["* SEARCH"])
-        self.assertTrue(self.client.command("SEARCH 1")[-1].startswith("t BAD"))
 
     def test_extended(self) -> None:
         self.transcript(

@@ -71,6 +71,8 @@ TABLE: list[tuple[str, list[tuple[str, str, str]]]] = [
     ("Joe <a@b> more", [("Joe", "a", "b")]),
     ("joe@x <a@b>", [("joe@x", "a", "b")]),
     ("Joe <a@b@c>", [("Joe", "a@b", "c")]),
+    ("a@b@c", [("", "a@b", "c")]),
+    ("<joe (comment)@ (comment) b.example>", [("", "joe", "b.example")]),
     ("<>", []),
     ("Joe <>", [("Joe", "", "")]),
     (";;", []),

@@ -10,7 +10,6 @@ from moxtw.store.errors import (
     NoSuchMailbox,
     NoSuchMessage,
     OverQuota,
-    StoreError,
 )
 from moxtw.store.model import Delivery, Flag, SpecialUse, Want
 from tests.support.store import job, make_account, make_store, message, now
@@ -289,18 +288,23 @@ class MoveTests(StoreCase):
         ]
         self.assertEqual(sorted(ids), sorted((row.id,) for row in rows))
 
-    def test_move_to_itself_is_refused(self):
-        self.add()
-        self.assertRaises(
-            StoreError,
-            job,
+    def test_move_within_a_mailbox(self):
+        for _ in range(3):
+            self.add()
+        result = job(
             self.store,
             transfer.move,
             self.account.id,
             self.inbox.id,
-            [(1, 1)],
+            [(1, 2)],
             self.inbox.id,
         )
+        self.assertEqual((result.source_uids, result.dest_uids), ([1, 2], [4, 5]))
+        mailbox, uids = job(self.store, messages.view, self.inbox.id)
+        self.assertEqual((mailbox.uidnext, list(uids)), (6, [3, 4, 5]))
+        changes = job(self.store, messages.changes_since, self.inbox.id, result.modseq - 1)
+        self.assertEqual(changes.vanished, [1, 2])
+        self.assertEqual(self.successResultOf(verify.verify_account(self.store, "mox")), [])
 
 
 class ExpungeTests(StoreCase):
