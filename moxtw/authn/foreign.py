@@ -27,15 +27,21 @@ def forged(header: bytes, hostname: Domain) -> list[tuple[int, int]]:
     for field in iter_fields(header, 0, len(header)):
         if field.name == _NAME:
             value = header[field.value : min(field.end, field.value + _LOOKED_AT)]
-            if names & _words(value.decode("utf-8", "replace")):
+            words, ended = _words(value.decode("utf-8", "replace"))
+            # Who puts so much before a name wants it not to be seen.
+            if names & words or not ended and len(value) == _LOOKED_AT:
                 found.append((field.start, field.end))
     return found
 
 
-def _words(value: str) -> set[str]:
-    """The words outside of comments, up to the first ";": the authserv-id and a version."""
+def _words(value: str) -> tuple[set[str], bool]:
+    """The words outside of comments, up to the first ";": the authserv-id and a version.
+
+    And whether there is such an end.
+    """
     words = [""]
     depth = 0
+    ended = False
     quoted = escaped = False
     for char in value:
         if escaped:
@@ -58,9 +64,10 @@ def _words(value: str) -> set[str]:
         elif char == '"':
             quoted = True
         elif char == ";":
+            ended = True
             break
         elif char in " \t\r\n":
             words.append("")
         else:
             words[-1] += char
-    return {word.lower().removesuffix(".") for word in words if word}
+    return {word.lower().removesuffix(".") for word in words if word}, ended

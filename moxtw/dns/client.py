@@ -266,6 +266,9 @@ class StubResolver(Service):
                     return ServFail(name, rtype, f"dns server {server.ip}: {exc}"), None
                 except WaitedTooLong:
                     return Timeout(name, rtype), None
+                if wire.is_truncated(data):
+                    # Without its records, "no such records" is not to be believed.
+                    return BadAnswer(name, rtype, "answer is incomplete even by tcp"), None
             try:
                 result = wire.read_answer(
                     data, name, rtype, trusted=server.trusted, edns=use_edns

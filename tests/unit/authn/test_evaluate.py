@@ -223,6 +223,9 @@ class ForeignTests(SynchronousTestCase):
             (b"(mx.example.net) example.org; none", False),
             (b"", False),
             (b"((((", False),
+            (b"(" + b"x" * 3000 + b") mx.example.net; none", True),
+            (b"(" * 3000, True),
+            (b"(" + b"x" * 1000 + b") example.org; " + b"spf=pass " * 300, False),
         ):
             header = b"A: b\r\nauthentication-Results : " + value + b"\r\nB: c\r\n\r\n"
             found = forged(header, HOST)

@@ -304,6 +304,9 @@ class TroubleTests(Base):
         self.clock.pump([5] * 2)
         self.failureResultOf(d, r.Timeout)
 
+    def test_truncated_by_tcp_too(self):
+        self.fails(r.BadAnswer, self.stub(lambda s, q: respond(q, flags=dns.flags.TC)))
+
     def test_forged_packets_lead_to_tcp(self):
         stub = self.stub(lambda s, q: Forged(), a_record)
         self.assertEqual(list(self.get(stub)), ["192.0.2.1"])
