@@ -26,6 +26,7 @@ STATIC: Final[tuple[str, ...]] = (
     "UTF8=ACCEPT",  # RFC 6855
     "LIST-EXTENDED",  # RFC 5258
     "LIST-STATUS",  # RFC 5819
+    "LIST-METADATA",  # RFC 9590
     "SPECIAL-USE",  # RFC 6154
     "CREATE-SPECIAL-USE",  # RFC 6154
     "AUTH=SCRAM-SHA-256-PLUS",  # RFC 7677
@@ -40,6 +41,7 @@ STATIC: Final[tuple[str, ...]] = (
     "STATUS=SIZE",  # RFC 8438
     "QUOTA",  # RFC 9208
     "QUOTA=RES-STORAGE",
+    "METADATA",  # RFC 5464
     "SAVEDATE",  # RFC 8514
     "WITHIN",  # RFC 5032
     "NAMESPACE",  # RFC 2342
@@ -64,6 +66,8 @@ ENABLEABLE: Final[dict[str, tuple[str, ...]]] = {
     "UTF8=ACCEPT": (),
     "CONDSTORE": (),
     "QRESYNC": ("CONDSTORE",),
+    "METADATA": (),
+    "METADATA-SERVER": (),
     "UIDONLY": (),
 }
 # How names are written in the ENABLED response.

@@ -8,17 +8,28 @@ numbers stay right: new messages, removals, changed flags.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from moxtw.imap import contexts, seqset, wire
+from moxtw.store import annotations as annotation_ops
 from moxtw.store import mailboxes, messages
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session, View
+    from moxtw.store.annotations import Changed
     from moxtw.store.model import Changes, FlagRow, MailboxChange
+
+
+class Found(NamedTuple):
+    """What has changed: in the list of mailboxes, in annotations, in the selected mailbox."""
+
+    listing: list[MailboxChange]
+    entries: Sequence[Changed]
+    changes: Changes | None
+    updates: list[contexts.Update]
 
 
 def pending(conn: IMAPServer) -> bool:
@@ -42,23 +53,27 @@ async def poll(conn: IMAPServer) -> None:
     view = session.view
     now = conn.app.store.now()
 
-    def job(tx: Tx) -> tuple[list[MailboxChange], Changes | None, list[contexts.Update]]:
+    def job(tx: Tx) -> Found:
         listing = mailboxes.changes_since(tx, session.account_id, known)
+        entries: Sequence[Changed] = []
+        if session.annotated:
+            entries = annotation_ops.changed_since(tx, session.account_id, known)
         if view is None:
-            return listing, None, []
+            return Found(listing, entries, None, [])
         changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
-        return listing, changes, contexts.find_updates(tx, view, changes, now)
+        return Found(listing, entries, changes, contexts.find_updates(tx, view, changes, now))
 
     try:
-        listing, changes, updates = await conn.app.store.read(job)
+        found = await conn.app.store.read(job)
     except BaseException:
         session.polled = known
         raise
     if session.view is not view:
         return
-    _tell_listing(conn, session, listing)
-    if view is not None and changes is not None:
-        tell(conn, session, view, changes, updates)
+    _tell_listing(conn, session, found.listing)
+    _tell_entries(conn, session, found.entries)
+    if view is not None and found.changes is not None:
+        tell(conn, session, view, found.changes, found.updates)
         if session.handle is not None:
             session.handle.seen(session.polled)
 
@@ -108,6 +123,30 @@ def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChang
         session.directory = conn.app.directories.changed(
             session.account_id, directory, new.items(), removed
         )
+
+
+def _tell_entries(conn: IMAPServer, session: Session, entries: Sequence[Changed]) -> None:
+    """METADATA for entries that were set or removed (RFC 5464 4.4.2)."""
+    of_server_only = "METADATA" not in session.enabled
+    by_mailbox: dict[str, list[str]] = {}
+    own: Collection[int] = session.view.own if session.view is not None else ()
+    for mailbox_id, key, modseq in entries:
+        if modseq in own:
+            continue
+        name = session.directory.get(mailbox_id) if mailbox_id else ""
+        if name is None or (name and of_server_only):
+            continue
+        by_mailbox.setdefault(name, []).append(key)
+    for name, keys in sorted(by_mailbox.items()):
+        conn.send(metadata_line(session, name, keys))
+
+
+def metadata_line(session: Session, mailbox: str, entries: Iterable[str]) -> bytes:
+    """A METADATA response without values; the mailbox "" is the server."""
+    return b"* METADATA %b %b\r\n" % (
+        wire.mailbox(mailbox, session.utf8) if mailbox else b'""',
+        b" ".join([wire.astring(entry.encode("ascii")) for entry in entries]),
+    )
 
 
 def list_line(

@@ -175,6 +175,11 @@ class Session:
             self.view.uidonly = self.uidonly
 
     @property
+    def annotated(self) -> bool:
+        """Whether changes of annotations are told (RFC 5464 4.4)."""
+        return "METADATA" in self.enabled or "METADATA-SERVER" in self.enabled
+
+    @property
     def vanished(self) -> bool:
         """Whether removals are told as VANISHED (RFC 7162 3.2.10.1, RFC 9586 3.4)."""
         return self.qresync or self.uidonly

@@ -427,22 +427,14 @@ def _inprogress(reader: _Reader) -> tuple[Any, ...]:
 
 def _metadata_code(reader: _Reader) -> tuple[Any, ...]:
     reader.sp()
-    word = reader.atom() if not reader.take(b"(") else b""
-    if word == b"LONGENTRIES":
-        reader.sp()
-        return "LONGENTRIES", reader.number()
-    if word:
-        reader.fail("LONGENTRIES")
+    # Without the parentheses of RFC 5464's grammar, as its text and its examples have them.
     word = reader.atom()
-    if word == b"MAXSIZE":
+    if word in (b"LONGENTRIES", b"MAXSIZE"):
         reader.sp()
-        value = ("MAXSIZE", reader.number())
-    elif word in (b"TOOMANY", b"NOPRIVATE"):
-        value = (word.decode(), 0)
-    else:
-        reader.fail("known METADATA code")
-    reader.expect(b")")
-    return value
+        return word.decode(), reader.number()
+    if word in (b"TOOMANY", b"NOPRIVATE"):
+        return word.decode(), 0
+    return reader.fail("known METADATA code")
 
 
 _PLAIN_CODES = (

@@ -1,4 +1,4 @@
-"""LIST (RFC 9051 6.3.9, RFC 5258, RFC 5819, RFC 6154) and LSUB (RFC 3501 6.3.9)."""
+"""LIST (RFC 9051 6.3.9, RFC 5258, RFC 5819, RFC 6154, RFC 9590) and LSUB (RFC 3501 6.3.9)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from moxtw.imap import listmatch, wire
-from moxtw.imap.commands import status
+from moxtw.imap.commands import metadata, status
 from moxtw.imap.errors import Bad
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moxtw.store.model import Mailbox
 
 _SELECT: Final = {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"}
-_RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"}
+_RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS", b"METADATA"}
 _MAX_PATTERNS: Final = 100
 
 
@@ -33,6 +33,7 @@ class List:
     patterns: list[str]
     options: frozenset[bytes] | None
     status: list[bytes]
+    metadata: list[str]
 
 
 def parse_list(p: Parser) -> List:
@@ -55,6 +56,7 @@ def parse_list(p: Parser) -> List:
         patterns = [p.list_mailbox()]
     options: list[bytes] = []
     items: list[bytes] = []
+    entries: list[str] = []
     if p.take(b" RETURN "):
         extended = True
 
@@ -63,13 +65,21 @@ def parse_list(p: Parser) -> List:
             if name == b"STATUS":
                 p.space()
                 items.extend(status.parse_items(p))
+            elif name == b"METADATA":
+                p.space()
+                entries[:] = metadata.parse_listed(p)
             return name
 
         options = p.parenthesised(option, empty=True)
     if b"RECURSIVEMATCH" in select and b"SUBSCRIBED" not in select:
         raise Bad("RECURSIVEMATCH goes with SUBSCRIBED only")
     return List(
-        frozenset(select), reference, patterns, frozenset(options) if extended else None, items
+        frozenset(select),
+        reference,
+        patterns,
+        frozenset(options) if extended else None,
+        items,
+        entries,
     )
 
 
@@ -111,14 +121,19 @@ async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
     def job(tx: Tx) -> bytes:
         listing = mailboxes.all(tx, session.account_id)
         subscribed = mailboxes.subscriptions_of(tx, session.account_id)
-        return b"".join(list_lines(session, args, listing, subscribed))
+        listed = metadata.Listed(tx, session, args.metadata) if args.metadata else None
+        return b"".join(list_lines(session, args, listing, subscribed, listed))
 
     conn.send(await conn.app.store.read(job))
     return b"LIST done"
 
 
 def list_lines(
-    session: Session, args: List, listing: list[Mailbox], subscribed: set[str]
+    session: Session,
+    args: List,
+    listing: list[Mailbox],
+    subscribed: set[str],
+    listed: metadata.Listed | None = None,
 ) -> Iterator[bytes]:
     """The responses to LIST, sorted by name."""
     by_name = {mailbox.name: mailbox for mailbox in listing}
@@ -156,6 +171,8 @@ def list_lines(
         )
         if args.status and mailbox is not None:
             yield status.status_line(session, mailbox, args.status)
+        if listed is not None and mailbox is not None:
+            yield listed.line(mailbox.id, mailbox.name)
 
 
 def parse_lsub(p: Parser) -> tuple[str, str]:
