@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from moxtw.imap.directory import Directories
 from moxtw.imap.uidcache import UidCache
 from moxtw.ratelimit import Limiter
+from moxtw.store.orders import Orders
 
 if TYPE_CHECKING:
     from moxtw.config.live import LiveConfig
@@ -26,7 +27,7 @@ class IMAPContext:
 
     `reactor` gives the time and timers. `connection_rate` and `open_connections` are shared by
     all IMAP listeners, `failed_auth` by all protocols. `stopping` says whether the server is
-    shutting down. `uids` and `directories` let sessions share what they know of mailboxes.
+    shutting down. Sessions share what they know of mailboxes by `uids`, `directories` and `orders`.
     """
 
     reactor: Any
@@ -41,6 +42,7 @@ class IMAPContext:
     stopping: Callable[[], bool] = lambda: False
     uids: UidCache = field(default_factory=UidCache)
     directories: Directories = field(default_factory=Directories)
+    orders: Orders = field(default_factory=Orders)
 
 
 @dataclass(frozen=True)

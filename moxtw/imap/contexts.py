@@ -16,8 +16,8 @@ from moxtw.imap import seqset
 from moxtw.imap.errors import Bad
 from moxtw.imap.searchkeys import aged
 from moxtw.store import search, sorting
+from moxtw.store.orders import Order
 from moxtw.store.search import Criterion
-from moxtw.store.sorting import Order
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ rows. Whole mailboxes are sorted by the database, which needs no interpreter mea
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,12 +20,10 @@ from moxtw.mail.sortkeys import ThreadKeys, read_keys
 from moxtw.mail.threading import Forest
 from moxtw.store import content
 from moxtw.store.errors import NoContent
+from moxtw.store.orders import Kept, Order, Orders
 from moxtw.store.schema import messages
 from moxtw.store.schema_keys import content_keys, keys_due
 from moxtw.store.tx import Statement, Tx, ranges
-
-# (key, whether reversed), see `KEYS`.
-Order = tuple[tuple[str, bool], ...]
 
 # RFC 5256 2.2: without a usable Date header the time of arrival counts. Times are of whole
 # seconds, as clients see them.
@@ -46,6 +45,8 @@ _NARROW: Final = frozenset({"arrival", "size"})
 # Up to this many messages, or if they lie far apart, only they are looked at.
 _FEW: Final = 500
 _APART: Final = 8
+# One in so many messages: finding places for more is no quicker than sorting all anew.
+_ADDED: Final = 64
 
 _JOINED: Final = messages.join(
     content_keys, content_keys.c.content_id == messages.c.content_id
@@ -64,18 +65,40 @@ def _is_dense(uids: Sequence[int]) -> bool:
 
 
 def ordered(
-    tx: Tx, mailbox_id: int, uids: Sequence[int], order: Order, live: bool = True
+    tx: Tx,
+    mailbox_id: int,
+    uids: Sequence[int],
+    order: Order,
+    *,
+    live: bool = True,
+    orders: Orders | None = None,
 ) -> list[int]:
     """The (ascending) UIDs of messages in the order; where it decides nothing, ascending.
 
     Without `live`, some may have gone, as long as their content is there for sessions that
-    show them.
+    show them. `orders` is for reading jobs: what is kept there is used, and kept.
     """
     if len(uids) < 2:
         return list(uids)
     if _is_dense(uids):
-        rows = tx.all(_sorting(order, live), mailbox=mailbox_id, first=uids[0], last=uids[-1])
-        found = [uid for (uid,) in rows]
+        first, last = uids[0], uids[-1]
+        kept = orders.find(mailbox_id, order) if orders is not None else None
+        found = None
+        if kept is not None and kept.first <= first and len(kept.uids) <= _APART * len(uids):
+            found = kept.uids.tolist()
+            if kept.last < last:
+                more = uids[bisect_right(uids, kept.last) :]
+                if len(more) * _ADDED <= len(found):
+                    wanted = set(uids)
+                    found = [uid for uid in found if uid in wanted]
+                    return merged(found, places(tx, mailbox_id, found, more, order))
+                found = None
+        if found is None:
+            rows = tx.all(_sorting(order, live), mailbox=mailbox_id, first=first, last=last)
+            found = [uid for (uid,) in rows]
+            new = Kept(first, last, array("I", found))
+            if orders is not None and (kept is None or new.covers(kept)):
+                orders.keep(mailbox_id, order, new)
         if len(found) == len(uids):
             return found
         wanted = set(uids)
@@ -98,7 +121,7 @@ def places(
     are there. Takes little when there are few of them: keys of messages never change.
     """
     count = len(uids)
-    if len(more) * 64 > count:
+    if len(more) * _ADDED > count:
         whole = ordered(tx, mailbox_id, sorted([*uids, *more]), order, live=False)
         if len(whole) == count + len(more):
             wanted = set(more)
@@ -122,6 +145,19 @@ def places(
                 low = middle + 1
         found.append((low, uid))
     return [(low + n, uid) for n, (low, uid) in enumerate(found, start=1)]
+
+
+def merged(uids: Sequence[int], more: Iterable[tuple[int, int]]) -> list[int]:
+    """UIDs with others at the places that `places` found for them."""
+    result: list[int] = []
+    taken = 0
+    for place, uid in more:
+        until = taken + place - 1 - len(result)
+        result += uids[taken:until]
+        result.append(uid)
+        taken = until
+    result += uids[taken:]
+    return result
 
 
 def _is_before(

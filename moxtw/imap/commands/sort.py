@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -18,9 +19,10 @@ from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.imap.searchkeys import Key, Keys, Now
 from moxtw.mail import threading
-from moxtw.store import messages, search, sorting
+from moxtw.store import mailboxes, messages, search, sorting
+from moxtw.store.errors import NoSuchMailbox
+from moxtw.store.orders import Order, Orders
 from moxtw.store.search import Criterion
-from moxtw.store.sorting import Order
 from moxtw.store.tx import Tx, ranges
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ _KEYS: Final = {
 }
 _ALGORITHMS: Final = (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")
 _MAX_CRITERIA: Final = 50
+# One in so many messages: looking each up is quicker than a table of all.
+_LOOKED_UP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,23 +157,40 @@ class _Found:
     def __init__(self, known: array[int], uids: list[int]) -> None:
         self._known = known
         self._places: dict[int, int] | None = None
-        if len(uids) != len(known) or array("I", uids) != known:
+        if len(uids) != len(known) or uids != known.tolist():
             uids = [uid for uid, number in zip(uids, self.numbers(uids), strict=True) if number]
         self.uids = uids
 
     def numbers(self, uids: Sequence[int]) -> list[int]:
         """Sequence numbers of UIDs in any order, 0 for those that are not in view."""
         known = self._known
-        if len(uids) < 100:
+        count = len(known)
+        if count and known[-1] - known[0] == count - 1:
+            # Without gaps, as long as nothing was removed.
+            before = known[0] - 1
+            return [uid - before if 0 < uid - before <= count else 0 for uid in uids]
+        if len(uids) < count // _LOOKED_UP:
             numbers = []
             for uid in uids:
                 index = bisect_left(known, uid)
-                numbers.append(index + 1 if index < len(known) and known[index] == uid else 0)
+                numbers.append(index + 1 if index < count and known[index] == uid else 0)
             return numbers
         if self._places is None:
-            self._places = dict(zip(known, range(1, len(known) + 1), strict=True))
+            self._places = dict(zip(known, range(1, count + 1), strict=True))
         places = self._places
         return [places.get(uid, 0) for uid in uids]
+
+
+def _find(
+    tx: Tx, mailbox_id: int, criterion: Criterion, known: array[int], uidnext: int
+) -> _Found:
+    if isinstance(criterion, search.All):
+        with suppress(NoSuchMailbox):
+            mailbox = mailboxes.get(tx, mailbox_id)
+            if mailbox.uidnext == uidnext and mailbox.total + mailbox.deleted == len(known):
+                # All that is there is in view.
+                return _Found(known, known.tolist())
+    return _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
 
 
 class _Sorted(NamedTuple):
@@ -180,11 +201,17 @@ class _Sorted(NamedTuple):
 
 
 def _sort_job(
-    args: Sort, tag: bytes, known: array[int], uidnext: int, mailbox_id: int, criterion: Criterion,
+    args: Sort,
+    tag: bytes,
+    orders: Orders | None,
+    known: array[int],
+    uidnext: int,
+    mailbox_id: int,
+    criterion: Criterion,
     tx: Tx,
 ) -> _Sorted:
-    found = _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
-    uids = sorting.ordered(tx, mailbox_id, found.uids, args.order)
+    found = _find(tx, mailbox_id, criterion, known, uidnext)
+    uids = sorting.ordered(tx, mailbox_id, found.uids, args.order, orders=orders)
     wanted = args.wanted
     modseq = 0
     if args.program.uses_modseq:
@@ -221,7 +248,14 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
     try:
         criterion = _criterion(conn, view, args.program, live)
         job = partial(
-            _sort_job, args, tag, view.uids, view.uidnext, view.mailbox_id, criterion
+            _sort_job,
+            args,
+            tag,
+            conn.app.orders,
+            view.uids,
+            view.uidnext,
+            view.mailbox_id,
+            criterion,
         )
         found = await _with_keys(conn, view.mailbox_id, job, args.order)
     except No:
@@ -240,7 +274,7 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
 def _thread_job(
     args: Thread, known: array[int], uidnext: int, mailbox_id: int, criterion: Criterion, tx: Tx
 ) -> bytes:
-    found = _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
+    found = _find(tx, mailbox_id, criterion, known, uidnext)
     if not found.uids:
         return b"* THREAD\r\n"
     uids, forest = sorting.threads(tx, mailbox_id, found.uids, args.algorithm)
