@@ -58,6 +58,7 @@ STATIC: Final[tuple[str, ...]] = (
     "ESORT",  # RFC 5267
     "CONTEXT=SEARCH",
     "CONTEXT=SORT",
+    "I18NLEVEL=1",  # RFC 5255
 )
 
 # What ENABLE knows (RFC 5161 3.1), with what each brings with it.

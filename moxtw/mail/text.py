@@ -56,7 +56,8 @@ def folded(text: str) -> bytes:
     """
     if text.isascii():
         return text.lower().encode("ascii")
-    text = unicodedata.normalize("NFKD", text).casefold()
+    # The small dotless i has the capital I, too.
+    text = unicodedata.normalize("NFKD", text).casefold().replace("\u0131", "i")
     return unicodedata.normalize("NFKD", text).encode("utf-8", "replace")
 
 

@@ -165,12 +165,14 @@ class _Bench:
             ("SORT (ARRIVAL)", b"SORT (ARRIVAL) UTF-8 ALL", b"SORT", 500),
             ("SORT (DATE)", b"SORT (DATE) UTF-8 ALL", b"SORT", 500),
             ("SORT (SUBJECT)", b"SORT (SUBJECT) UTF-8 ALL", b"SORT", None),
+            ("SORT (DISPLAYFROM)", b"SORT (DISPLAYFROM) UTF-8 ALL", b"SORT=DISPLAY", None),
             (
                 "THREAD REFERENCES",
                 b"THREAD REFERENCES UTF-8 ALL",
                 b"THREAD=REFERENCES",
                 1000,
             ),
+            ("THREAD REFS", b"THREAD REFS UTF-8 ALL", b"THREAD=REFS", 1000),
         ):
             self.measure(what, _command(command), limit=limit, needs=needs)
         self.measure(r"STORE 1:* +FLAGS (\Flagged), and back", _flags, limit=2000)
