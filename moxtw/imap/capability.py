@@ -48,6 +48,7 @@ STATIC: Final[tuple[str, ...]] = (
     "MULTIAPPEND",  # RFC 3502
     "PREVIEW",  # RFC 8970
     "UIDONLY",  # RFC 9586
+    "NOTIFY",  # RFC 5465
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474
     "SORT",  # RFC 5256

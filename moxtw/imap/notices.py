@@ -8,15 +8,17 @@ numbers stay right: new messages, removals, changed flags.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from moxtw.imap import contexts, seqset, wire
+from moxtw.imap import contexts, notify, seqset, wire
+from moxtw.imap.commands import fetch, status
 from moxtw.store import annotations as annotation_ops
 from moxtw.store import mailboxes, messages
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
+    from moxtw.imap.notify import Watch
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session, View
     from moxtw.store.annotations import Changed
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """What has changed: in the list of mailboxes, in annotations, in the selected mailbox."""
+    """What has changed: in the list of mailboxes, in annotations, in the selected mailbox.
+
+    `subscribed` are the names subscribed to, None if nobody wants to know.
+    """
 
     listing: list[MailboxChange]
     entries: Sequence[Changed]
     changes: Changes | None
     updates: list[contexts.Update]
+    subscribed: frozenset[str] | None = None
 
 
 def pending(conn: IMAPServer) -> bool:
@@ -43,39 +49,115 @@ def pending(conn: IMAPServer) -> bool:
     )
 
 
-async def poll(conn: IMAPServer) -> None:
-    """Write what has changed since the store was last asked, if the bus told of anything."""
+async def poll(conn: IMAPServer, *, force: bool = False, hold: bool = False) -> None:
+    """Write what has changed since the store was last asked, if the bus told of anything.
+
+    force: ask the store in any case. hold: no command runs, the client may be about to send
+    one with sequence numbers.
+    """
     session = conn.session
-    if session is None or not pending(conn):
+    if session is None:
+        return
+    view, watch = session.view, session.watch
+    if watch is not None and not watch.events:
+        return
+    due = view is not None and bool(view.held) and not hold
+    if not (force or due or pending(conn)):
         return
     known = session.polled
-    session.polled = session.latest
-    view = session.view
+    session.polled = max(session.polled, session.latest)
     now = conn.app.store.now()
+    telling = watch is None or watch.messages
+    entries_wanted = session.annotated if watch is None else watch.needs_entries
 
     def job(tx: Tx) -> Found:
         listing = mailboxes.changes_since(tx, session.account_id, known)
         entries: Sequence[Changed] = []
-        if session.annotated:
+        subscribed = None
+        if entries_wanted:
             entries = annotation_ops.changed_since(tx, session.account_id, known)
-        if view is None:
-            return Found(listing, entries, None, [])
+        if watch is not None and watch.needs_subscriptions:
+            subscribed = frozenset(mailboxes.subscriptions_of(tx, session.account_id))
+        if view is None or not telling:
+            return Found(listing, entries, None, [], subscribed)
         changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
-        return Found(listing, entries, changes, contexts.find_updates(tx, view, changes, now))
+        updates = contexts.find_updates(tx, view, changes, now)
+        return Found(listing, entries, changes, updates, subscribed)
 
     try:
         found = await conn.app.store.read(job)
     except BaseException:
         session.polled = known
         raise
-    if session.view is not view:
+    if session.view is not view or session.watch is not watch:
         return
-    _tell_listing(conn, session, found.listing)
-    _tell_entries(conn, session, found.entries)
+    if watch is None:
+        _tell_listing(conn, session, found.listing)
+        _tell_entries(conn, session, found.entries)
+    else:
+        _tell_watched(conn, session, watch, found)
     if view is not None and found.changes is not None:
-        tell(conn, session, view, found.changes, found.updates)
-        if session.handle is not None:
+        added = tell(conn, session, view, found.changes, found.updates, hold=hold)
+        items = None if watch is None or watch.selected is None else watch.selected.items
+        if added is not None and items is not None:
+            await fetch.answer(conn, session, view, items, [(added, len(view.uids))])
+        if len(view.held) > notify.MAX_HELD:
+            # RFC 5465 5.8: as after NOTIFY NONE.
+            session.watch = notify.Watch()
+            conn.send(b"* OK [NOTIFICATIONOVERFLOW] too many changes: NOTIFY is off\r\n")
+        elif session.handle is not None and not view.held:
             session.handle.seen(session.polled)
+
+
+def _tell_watched(conn: IMAPServer, session: Session, watch: Watch, found: Found) -> None:
+    """What a client wants to know of mailboxes (RFC 5465 5)."""
+    selected = 0 if session.view is None else session.view.mailbox_id
+    subscribed = watch.subscribed if found.subscribed is None else found.subscribed
+    wants = watch.wanting(
+        selected=selected,
+        subscribed=subscribed,
+        account=conn.app.config.dynamic.accounts.get(session.account_name),
+    )
+    _tell_listing(
+        conn, session, found.listing, lambda i, name: wants(notify.MAILBOX_NAME, i, name)
+    )
+    if found.subscribed is not None:
+        ids = {name: mailbox_id for mailbox_id, name in session.directory.items()}
+        for name in sorted(found.subscribed ^ watch.subscribed):
+            if wants(notify.SUBSCRIPTION_CHANGE, ids.get(name, 0), name):
+                attributes = [b"\\Subscribed"] if name in found.subscribed else []
+                if name not in ids:
+                    attributes.append(b"\\NonExistent")
+                conn.send(list_line(session, name, attributes=attributes))
+        watch.subscribed = found.subscribed
+    for kind, mailbox in found.listing:
+        old = watch.known.pop(mailbox.id, None)
+        if kind == "remove":
+            continue
+        new = watch.known[mailbox.id] = notify.counts(mailbox)
+        if old is None:
+            old = notify.Counts(0, 1, 0, 0)
+        items: list[bytes] = []
+        if old[:2] != new[:2] and wants(notify.MESSAGE_NEW, mailbox.id, mailbox.name):
+            items = [b"UIDNEXT", b"MESSAGES", b"UNSEEN"]
+        elif (
+            old[:2] == new[:2]
+            and (old.unseen != new.unseen or (session.condstore and old.modseq != new.modseq))
+            and wants(notify.FLAG_CHANGE, mailbox.id, mailbox.name)
+        ):
+            items = [b"UIDVALIDITY", b"UNSEEN"]
+        if items:
+            if session.condstore:
+                items.append(b"HIGHESTMODSEQ")
+            conn.send(status.status_line(session, mailbox, items))
+    _tell_entries(
+        conn,
+        session,
+        found.entries,
+        lambda mailbox_id, name: wants(
+            notify.MAILBOX_METADATA if mailbox_id else notify.SERVER_METADATA, mailbox_id, name
+        ),
+    )
 
 
 async def refresh(conn: IMAPServer) -> None:
@@ -100,8 +182,16 @@ async def refresh(conn: IMAPServer) -> None:
         contexts.tell(conn, view, updates)
 
 
-def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChange]) -> None:
-    """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms)."""
+def _tell_listing(
+    conn: IMAPServer,
+    session: Session,
+    listing: list[MailboxChange],
+    wants: Callable[[int, str], bool] | None = None,
+) -> None:
+    """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms).
+
+    `wants` says of id and name whether the client asked to be told; without it, it did not ask.
+    """
     directory = session.directory
     new: dict[int, str] = {}
     removed: list[int] = []
@@ -111,22 +201,32 @@ def _tell_listing(conn: IMAPServer, session: Session, listing: list[MailboxChang
             if old is None:
                 continue
             removed.append(mailbox.id)
-            if session.rev2:
+            if session.rev2 if wants is None else wants(mailbox.id, old):
                 # Others take the unknown attribute for a mailbox that exists.
                 conn.send(
                     b'* LIST (\\NonExistent) "/" %b\r\n' % wire.mailbox(old, session.utf8)
                 )
         elif old != mailbox.name:
             new[mailbox.id] = mailbox.name
-            conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
+            if wants is None:
+                conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
+            elif wants(mailbox.id, mailbox.name) or (old and wants(mailbox.id, old)):
+                conn.send(
+                    list_line(session, mailbox.name, mailbox.special_use, old, old_name=True)
+                )
     if new or removed:
         session.directory = conn.app.directories.changed(
             session.account_id, directory, new.items(), removed
         )
 
 
-def _tell_entries(conn: IMAPServer, session: Session, entries: Sequence[Changed]) -> None:
-    """METADATA for entries that were set or removed (RFC 5464 4.4.2)."""
+def _tell_entries(
+    conn: IMAPServer,
+    session: Session,
+    entries: Sequence[Changed],
+    wants: Callable[[int, str], bool] | None = None,
+) -> None:
+    """METADATA for entries that were set or removed (RFC 5464 4.4.2, RFC 5465 5.6, 5.7)."""
     of_server_only = "METADATA" not in session.enabled
     by_mailbox: dict[str, list[str]] = {}
     own: Collection[int] = session.view.own if session.view is not None else ()
@@ -134,7 +234,9 @@ def _tell_entries(conn: IMAPServer, session: Session, entries: Sequence[Changed]
         if modseq in own:
             continue
         name = session.directory.get(mailbox_id) if mailbox_id else ""
-        if name is None or (name and of_server_only):
+        if name is None:
+            continue
+        if (name and of_server_only) if wants is None else not wants(mailbox_id, name):
             continue
         by_mailbox.setdefault(name, []).append(key)
     for name, keys in sorted(by_mailbox.items()):
@@ -155,13 +257,18 @@ def list_line(
     special_use: int = 0,
     old: str | None = None,
     attributes: Iterable[bytes] = (),
+    *,
+    old_name: bool = False,
 ) -> bytes:
-    """A LIST response for a mailbox; `old` is its former name (RFC 9051 7.3.1, OLDNAME)."""
+    """A LIST response for a mailbox; `old` is its former name (RFC 9051 7.3.1, OLDNAME).
+
+    old_name: the client knows OLDNAME, though it may not have enabled IMAP4rev2.
+    """
     line = b'* LIST (%b) "/" %b' % (
         b" ".join([*attributes, *wire.uses(special_use)]),
         wire.mailbox(name, session.utf8),
     )
-    if old is not None and session.rev2:
+    if old is not None and (session.rev2 or old_name):
         line += b' ("OLDNAME" (%b))' % wire.mailbox(old, session.utf8)
     return line + b"\r\n"
 
@@ -210,8 +317,16 @@ def tell(
     view: View,
     changes: Changes,
     updates: Iterable[contexts.Update] = (),
-) -> None:
-    """Write changes of the selected mailbox, and take them into the view."""
+    *,
+    hold: bool = False,
+) -> int | None:
+    """Write changes of the selected mailbox, and take them into the view.
+
+    hold: sequence numbers must stay as they are. Returns how many messages there were before
+    new ones came of which the caller is to tell more; None for none.
+    """
+    watch = session.watch
+    untold: int | None = None
     if changes.keywords != view.keywords and not changes.gone:
         view.keywords = changes.keywords
         conn.send(flags_line(view.keywords))
@@ -228,14 +343,21 @@ def tell(
         conn.send(b"* %d EXISTS\r\n" % len(uids))
         own = view.own
         told = [(n, row) for n, row in enumerate(added, start=base) if row.modseq not in own]
-        conn.send(fetch_lines(session, [n for n, _ in told], [row for _, row in told]))
+        if watch is not None and watch.selected is not None and watch.selected.items is not None:
+            untold = base - 1
+        else:
+            conn.send(fetch_lines(session, [n for n, _ in told], [row for _, row in told]))
     if changes.uidnext > view.uidnext:
         view.uidnext = changes.uidnext
     contexts.tell(conn, view, updates)
-    if changes.vanished:
-        expunge(conn, session, view, changes.vanished)
+    if hold and watch is not None and watch.delayed:
+        view.held += [uid for uid in changes.vanished if view.number(uid)]
+    elif changes.vanished or view.held:
+        gone, view.held = [*view.held, *changes.vanished], []
+        expunge(conn, session, view, gone)
     rows = [row for row in changed[:first_new] if row.modseq not in view.own]
-    conn.send(fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
+    if watch is None or watch.flags:
+        conn.send(fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
     if changes.modseq > view.modseq:
         view.modseq = changes.modseq
     if added or changes.vanished:
@@ -243,6 +365,7 @@ def tell(
             view.mailbox_id, view.uidvalidity, view.modseq, view.uidnext, view.uids
         )
     view.own = {modseq for modseq in view.own if modseq > view.modseq}
+    return untold
 
 
 def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:

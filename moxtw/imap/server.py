@@ -172,7 +172,7 @@ class IMAPServer(Connection):
 
     async def _next(self) -> None:
         """Read a command and run it."""
-        line = await self.read_line()
+        line = await self._read_command()
         started = self.clock.seconds()
         p = Parser(line, self.session is not None and self.session.utf8)
         tag: bytes | None = None
@@ -224,6 +224,29 @@ class IMAPServer(Connection):
         if not self.closing:
             await self.drain(TRACE)
             await self.take_turn()
+
+    async def _read_command(self) -> bytes:
+        """The next command's line; until it is there, changes are told to who wants that."""
+        while True:
+            line = self.next_line()
+            if line is not None:
+                return line
+            session = self.session
+            if session is None or session.watch is None or not session.watch.events:
+                await self.wait()
+                continue
+            try:
+                await notices.poll(self, hold=True)
+            except IMAPError as exc:
+                self.log.error("telling changes", err=exc)
+            except StoreClosed:
+                raise
+            except StoreError as exc:
+                self.log.error("telling changes", err=exc)
+                session.polled = session.latest
+            await self.drain(TRACE)
+            if not notices.pending(self):
+                await self.wait_idle()
 
     def _command(self, p: Parser, line: bytes) -> tuple[Command, bytes]:
         try:

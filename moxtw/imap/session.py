@@ -20,6 +20,7 @@ from moxtw.imap.seqset import Ranges
 
 if TYPE_CHECKING:
     from moxtw.imap.contexts import Context
+    from moxtw.imap.notify import Watch
     from moxtw.store.changes import SessionHandle
     from moxtw.store.model import Mailbox
 
@@ -34,6 +35,7 @@ class View:
 
     __slots__ = (
         "contexts",
+        "held",
         "keywords",
         "mailbox_id",
         "modseq",
@@ -61,6 +63,8 @@ class View:
         # The client uses no sequence numbers (RFC 9586).
         self.uidonly = False
         self.own: set[int] = set()
+        # Messages that have gone, of which the client is told later (RFC 5465 6.1.2).
+        self.held: list[int] = []
         # Result of the last SEARCH with SAVE (RFC 5182): UIDs.
         self.saved: Ranges = []
         # Searches that are kept up to date (RFC 5267), by tag.
@@ -141,6 +145,7 @@ class Session:
         "unsubscribe",
         "utf8",
         "view",
+        "watch",
     )
 
     def __init__(self, account_id: int, account_name: str, login_address: str) -> None:
@@ -155,6 +160,8 @@ class Session:
         self.qresync = False
         self.uidonly = False
         self.view: View | None = None
+        # What the client wants to be told of at any time (RFC 5465), None for what is usual.
+        self.watch: Watch | None = None
         # Modseq of the account of which the bus told, and up to which the store was asked.
         self.latest = 0
         self.polled = 0

@@ -397,12 +397,17 @@ def subscribe(tx: Tx, account_id: int, name: str) -> bool:
     if tx.one(_SUBSCRIBED, a=account_id, n=name) is not None:
         return False
     tx.run(_SUBSCRIBE, a=account_id, n=name)
+    # Whoever watches subscriptions is to look.
+    accounts.modseq(tx, account_id)
     return True
 
 
 def unsubscribe(tx: Tx, account_id: int, name: str) -> bool:
     """Drop a subscription; says whether there was one."""
-    return tx.run(_UNSUBSCRIBE, a=account_id, n=name) > 0
+    if tx.run(_UNSUBSCRIBE, a=account_id, n=name) == 0:
+        return False
+    accounts.modseq(tx, account_id)
+    return True
 
 
 def subscriptions_of(tx: Tx, account_id: int) -> set[str]:

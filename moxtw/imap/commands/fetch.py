@@ -272,6 +272,19 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
         items = items.with_column(b"MODSEQ")
     if args.changed_since is not None:
         slices = await _changed(conn, view, args, slices)
+    if await answer(conn, session, view, items, slices):
+        return b"[EXPUNGEISSUED] some messages have been expunged"
+    return b"FETCH done"
+
+
+async def answer(
+    conn: IMAPServer,
+    session: Session,
+    view: View,
+    items: Items,
+    slices: Sequence[tuple[int, int]],
+) -> bool:
+    """Write FETCH responses for messages; whether some of them have been expunged meanwhile."""
     job = _Job(session, view, items)
     expunged = False
     left = deque(slices)
@@ -297,9 +310,7 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
     except NoContent as exc:
         conn.log.error("message content missing", err=exc)
         raise No("the content of a message is missing") from exc
-    if expunged:
-        return b"[EXPUNGEISSUED] some messages have been expunged"
-    return b"FETCH done"
+    return expunged
 
 
 def _call(job: _Job, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:

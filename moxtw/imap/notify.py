@@ -1,0 +1,138 @@
+"""What a client wants to be told of all the time, and of which mailboxes (RFC 5465).
+
+After NOTIFY, changes are told also while no command runs, and only those that were asked for.
+What is told of mailboxes that are not selected is found by comparing their counts with those
+that the client has heard of; nothing is kept per change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from moxtw.imap.mailboxfilter import SELECTED_DELAYED, MailboxFilter, Predicate, resolve
+
+if TYPE_CHECKING:
+    from moxtw.config.accounts import Account
+    from moxtw.imap.fetchitems import Items
+    from moxtw.store.model import Mailbox
+
+MESSAGE_NEW: Final = "MessageNew"
+MESSAGE_EXPUNGE: Final = "MessageExpunge"
+FLAG_CHANGE: Final = "FlagChange"
+MAILBOX_NAME: Final = "MailboxName"
+SUBSCRIPTION_CHANGE: Final = "SubscriptionChange"
+MAILBOX_METADATA: Final = "MailboxMetadataChange"
+SERVER_METADATA: Final = "ServerMetadataChange"
+
+MESSAGE_EVENTS: Final = frozenset((MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE))
+EVENTS: Final = (
+    MESSAGE_NEW,
+    MESSAGE_EXPUNGE,
+    FLAG_CHANGE,
+    MAILBOX_NAME,
+    SUBSCRIPTION_CHANGE,
+    MAILBOX_METADATA,
+    SERVER_METADATA,
+)
+
+MAX_HELD: Final = 1000
+"""Removals that are held back from a client until one of its commands can tell them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Events that are wanted of some mailboxes, none of them for "NONE".
+
+    items: what is told of new messages in the selected mailbox; None for what is usual.
+    """
+
+    where: MailboxFilter
+    events: frozenset[str]
+    items: Items | None = None
+
+
+class Counts(NamedTuple):
+    """What a client was told, or could have asked, of a mailbox."""
+
+    messages: int
+    uidnext: int
+    unseen: int
+    modseq: int
+
+
+def counts(mailbox: Mailbox) -> Counts:
+    """The counts of a mailbox now."""
+    return Counts(mailbox.messages, mailbox.uidnext, mailbox.unseen, mailbox.modseq)
+
+
+class Watch:
+    """What a session watches: groups in order of the command; none for NOTIFY NONE."""
+
+    __slots__ = ("events", "groups", "known", "selected", "subscribed")
+
+    def __init__(self, groups: Sequence[Group] = ()) -> None:
+        self.groups = [group for group in groups if not group.where.selected]
+        self.selected: Group | None = next(
+            (group for group in groups if group.where.selected), None
+        )
+        self.events = frozenset(event for group in groups for event in group.events)
+        # Counts that were told, by mailbox id; names that were subscribed to.
+        self.known: dict[int, Counts] = {}
+        self.subscribed: frozenset[str] = frozenset()
+
+    @property
+    def delayed(self) -> bool:
+        """Whether removals wait for a command that can tell them."""
+        return self.selected is not None and self.selected.where.kind == SELECTED_DELAYED
+
+    @property
+    def messages(self) -> bool:
+        """Whether messages that come and go in the selected mailbox are told."""
+        return self.selected is not None and MESSAGE_NEW in self.selected.events
+
+    @property
+    def flags(self) -> bool:
+        """Whether changes of flags in the selected mailbox are told."""
+        return self.selected is not None and FLAG_CHANGE in self.selected.events
+
+    @property
+    def needs_subscriptions(self) -> bool:
+        """Whether subscriptions have to be looked up."""
+        return SUBSCRIPTION_CHANGE in self.events or any(
+            group.where.kind == "subscribed" for group in self.groups
+        )
+
+    @property
+    def needs_entries(self) -> bool:
+        """Whether changes of annotations have to be looked up."""
+        return MAILBOX_METADATA in self.events or SERVER_METADATA in self.events
+
+    def wanting(
+        self, *, selected: int, subscribed: Collection[str], account: Account | None
+    ) -> Callable[[str, int, str], bool]:
+        """A predicate of event, mailbox id and name: whether that is to be told now.
+
+        For events of messages the selected mailbox is not asked about here.
+        """
+        resolved: list[tuple[Predicate, frozenset[str]]] = [
+            (
+                resolve(group.where, selected=selected, subscribed=subscribed, account=account),
+                group.events,
+            )
+            for group in self.groups
+        ]
+
+        def wants(event: str, mailbox_id: int, name: str) -> bool:
+            if event in MESSAGE_EVENTS and mailbox_id == selected:
+                return False
+            for fits, events in resolved:
+                if fits(mailbox_id, name):
+                    if event in events:
+                        return True
+                    if not events:
+                        return False
+            return False
+
+        return wants
