@@ -59,6 +59,7 @@ STATIC: Final[tuple[str, ...]] = (
     "ESORT",  # RFC 5267
     "CONTEXT=SEARCH",
     "CONTEXT=SORT",
+    "PARTIAL",  # RFC 9394
     "I18NLEVEL=1",  # RFC 5255
 )
 

@@ -119,6 +119,9 @@ def parse_return(p: Parser, extra: frozenset[bytes] = frozenset()) -> Return | N
                 raise Bad("PARTIAL is there twice")
             p.space()
             partial = parse_partial(p)
+        elif word == b"ALL" and word in options:
+            # RFC 9394 3.1: one ALL at most.
+            raise Bad("ALL is there twice")
         options.add(word)
 
     p.parenthesised(option, empty=True)

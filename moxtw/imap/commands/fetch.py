@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from moxtw.imap import sections, seqset
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.errors import Bad, No
+from moxtw.imap.esearch import Partial, parse_partial
 from moxtw.imap.fetchitems import FLAG_ROW, Items, parse_items
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
@@ -41,12 +42,16 @@ _BATCH_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Arguments of FETCH. `changed_since` None without; `vanished`: tell removals too."""
+    """Arguments of FETCH. `changed_since` None without; `vanished`: tell removals too.
+
+    `part` is the range of the messages that is wanted (RFC 9394 3.3), None for all.
+    """
 
     numbers: MessageSet
     items: Items
     changed_since: int | None
     vanished: bool
+    part: Partial | None = None
 
 
 def parse_message_set(p: Parser, uid: bool) -> MessageSet:
@@ -64,15 +69,19 @@ def parse_fetch(p: Parser, uid: bool = False) -> Fetch:
     items = parse_items(p)
     changed_since: int | None = None
     vanished = False
+    part: Partial | None = None
 
     def modifier() -> None:
-        nonlocal changed_since, vanished
+        nonlocal changed_since, vanished, part
         word = p.word()
         if word == b"CHANGEDSINCE" and changed_since is None:
             p.space()
             changed_since = p.number64()
         elif word == b"VANISHED" and not vanished:
             vanished = True
+        elif word == b"PARTIAL" and part is None:
+            p.space()
+            part = parse_partial(p)
         else:
             raise Bad("unknown FETCH modifier")
 
@@ -80,7 +89,7 @@ def parse_fetch(p: Parser, uid: bool = False) -> Fetch:
         p.parenthesised(modifier)
     if vanished and (not uid or changed_since is None):
         raise Bad("VANISHED goes with UID FETCH and CHANGEDSINCE only")
-    return Fetch(numbers, items, changed_since, vanished)
+    return Fetch(numbers, items, changed_since, vanished, part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +248,20 @@ def joined(pieces: list[Piece]) -> list[Piece]:
     return result
 
 
+def _cut(slices: Sequence[tuple[int, int]], part: Partial) -> list[tuple[int, int]]:
+    """The slices of those messages that are in the range."""
+    first, last = part.cut(sum(stop - start for start, stop in slices))
+    found = []
+    passed = 0
+    for start, stop in slices:
+        low = start + max(first - passed, 0)
+        high = min(stop, start + last - passed)
+        if low < high:
+            found.append((low, high))
+        passed += stop - start
+    return found
+
+
 def _take(
     view: View, slices: deque[tuple[int, int]], most: int
 ) -> tuple[list[int], list[int]]:
@@ -263,6 +286,9 @@ async def run_fetch(conn: IMAPServer, tag: bytes, args: Fetch) -> bytes:
     if args.vanished and not session.qresync:
         raise Bad("VANISHED needs QRESYNC to be enabled")
     slices = view.slices(args.numbers)
+    if args.part is not None:
+        # Before CHANGEDSINCE (RFC 9394 3.4).
+        slices = _cut(slices, args.part)
     items = args.items
     uid = args.numbers.uid
     asks_modseq = any(column.name == b"MODSEQ" for column in items.columns)

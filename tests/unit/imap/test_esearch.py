@@ -47,6 +47,8 @@ class ReturnTests(SynchronousTestCase):
             b"RETURN (PARTIAL 1:4294967296) ALL",
             b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
             b"RETURN (PARTIAL 1:2 ALL) ALL",
+            b"RETURN (ALL ALL) ALL",
+            b'RETURN (PARTIAL "1:2") ALL',
         ):
             with self.assertRaises(Bad, msg=text):
                 parsed(text)
@@ -116,5 +118,50 @@ class PartialTests(IMAPTestCase):
             S: e OK …
             C: f SEARCH RETURN (PARTIAL 1:2 ALL) ALL
             S: f BAD …
+            """,
+        )
+
+    def test_fetch(self) -> None:
+        self.deliver(count=6)
+        client, other = self.selected(), self.selected()
+        other.ok("UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other.ok("EXPUNGE")
+        client.ok("NOOP")
+        modseq = client.protocol.session.view.modseq
+        other.ok("UID STORE 1,4,6 +FLAGS.SILENT (\\Seen)")
+        self.transcript(
+            client,
+            rf"""
+            C: a UID FETCH 2:* (UID) (PARTIAL -1:-2)
+            S: * 4 FETCH (UID 5)
+            S: * 5 FETCH (UID 6)
+            S: * 1 FETCH …
+            S: * 3 FETCH …
+            S: * 5 FETCH …
+            S: a OK …
+            C: b UID FETCH 1,3:9 (UID) (PARTIAL 2:3)
+            S: * 2 FETCH (UID 3)
+            S: * 3 FETCH (UID 4)
+            S: b OK …
+            C: c UID FETCH 1:2,4,6 (UID) (PARTIAL -3:-2)
+            S: * 1 FETCH (UID 1)
+            S: * 3 FETCH (UID 4)
+            S: c OK …
+            C: d UID FETCH 1:* (UID) (PARTIAL 9:10)
+            S: d OK …
+            C: e UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq} PARTIAL -1:-3)
+            S: * OK [HIGHESTMODSEQ …] …
+            S: * 3 FETCH (UID 4 …
+            S: * 5 FETCH (UID 6 …
+            S: e OK …
+            C: f UID FETCH 1:* (FLAGS) (PARTIAL 1:2 CHANGEDSINCE {modseq})
+            S: * 1 FETCH (UID 1 …
+            S: f OK …
+            C: g UID FETCH 1:* (UID) (PARTIAL)
+            S: g BAD …
+            C: h UID FETCH 1:* (UID) (PARTIAL 1:2 PARTIAL 3:4)
+            S: h BAD …
+            C: i UID FETCH 1:* (UID) (PARTIAL 0:4)
+            S: i BAD …
             """,
         )
