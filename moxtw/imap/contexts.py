@@ -52,6 +52,7 @@ class Context:
         criterion: Criterion,
         uids: Iterable[int],
         order: Order | None,
+        members: array[int] | None,
         time: int,
     ) -> None:
         self.tag = tag
@@ -61,7 +62,7 @@ class Context:
         self.aging = aged(criterion, 1) is not criterion
         self.time = time
         self.results = array("I", uids)
-        self.members = self.results if order is None else array("I", sorted(self.results))
+        self.members = self.results if members is None else members
 
     def has(self, uid: int) -> bool:
         """Whether the message is among the results."""
@@ -102,8 +103,12 @@ def add(
     criterion: Criterion,
     uids: Sequence[int],
     order: Order | None = None,
+    members: array[int] | None = None,
 ) -> None:
-    """Keep the results of a search up to date, if there is room for it."""
+    """Keep the results of a search up to date, if there is room for it.
+
+    With an order, `members` are the UIDs ascending.
+    """
     held = sum(len(context.results) for context in view.contexts.values())
     if len(view.contexts) >= _MAX_CONTEXTS or (
         view.contexts and held + len(uids) > _MAX_RESULTS
@@ -111,7 +116,7 @@ def add(
         # RFC 5267 4.3.1.
         conn.send(b'* NO [NOUPDATE "%b"] too many searches with UPDATE\r\n' % tag)
         return
-    view.contexts[tag] = Context(tag, uid, criterion, uids, order, conn.app.store.now())
+    view.contexts[tag] = Context(tag, uid, criterion, uids, order, members, conn.app.store.now())
 
 
 def aging(conn: IMAPServer, view: View) -> bool:

@@ -18,6 +18,7 @@ from moxtw.imap.esearch import Return
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.imap.searchkeys import Key, Keys, Now
+from moxtw.imap.seqset import Ranges
 from moxtw.mail import threading
 from moxtw.store import mailboxes, messages, search, sorting
 from moxtw.store.errors import NoSuchMailbox
@@ -194,9 +195,15 @@ def _find(
 
 
 class _Sorted(NamedTuple):
-    """`uids` in order; `response` is for the client, without the end of the line."""
+    """What a job has found.
+
+    `uids` are in order, `members` the same ascending, if results are to be kept up to date.
+    `saved` is for SAVE, `response` for the client.
+    """
 
     uids: list[int]
+    members: array[int] | None
+    saved: Ranges
     response: bytes
 
 
@@ -213,6 +220,12 @@ def _sort_job(
     found = _find(tx, mailbox_id, criterion, known, uidnext)
     uids = sorting.ordered(tx, mailbox_id, found.uids, args.order, orders=orders)
     wanted = args.wanted
+    members: array[int] | None = None
+    saved: Ranges = []
+    if wanted is not None and b"UPDATE" in wanted:
+        members = array("I", found.uids)
+    if wanted is not None and b"SAVE" in wanted:
+        saved = wanted.saved(uids)
     modseq = 0
     if args.program.uses_modseq:
         told = uids if wanted is None else wanted.told(uids)
@@ -227,13 +240,13 @@ def _sort_job(
             numbered=None if args.uid else found.numbers,
             modseq=modseq,
         )
-        return _Sorted(uids, line)
+        return _Sorted(uids, members, saved, line)
     numbers = uids if args.uid else found.numbers(uids)
     line = b"* SORT" + b"".join([b" %d" % number for number in numbers])
     if modseq:
         # RFC 7162 3.1.5.
         line += b" (MODSEQ %d)" % modseq
-    return _Sorted(uids, line + b"\r\n")
+    return _Sorted(uids, members, saved, line + b"\r\n")
 
 
 async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
@@ -263,10 +276,12 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
             # RFC 5182 2.1: a search that fails leaves an empty result.
             view.saved = []
         raise
-    if wanted is not None and save:
-        view.saved = wanted.saved(found.uids)
+    if save:
+        view.saved = found.saved
     if live:
-        contexts.add(conn, view, tag, args.uid, criterion, found.uids, args.order)
+        contexts.add(
+            conn, view, tag, args.uid, criterion, found.uids, args.order, found.members
+        )
     conn.send(found.response)
     return b"SORT done"
 
