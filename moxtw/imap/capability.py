@@ -48,6 +48,7 @@ STATIC: Final[tuple[str, ...]] = (
     "MULTIAPPEND",  # RFC 3502
     "PREVIEW",  # RFC 8970
     "UIDONLY",  # RFC 9586
+    "COMPRESS=DEFLATE",  # RFC 4978
     "NOTIFY",  # RFC 5465
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474
@@ -83,14 +84,18 @@ def announced(
     starttls: bool,
     plain: bool,
     external: bool,
+    compressed: bool = False,
 ) -> list[bytes]:
     """The capabilities for a connection.
 
     `disabled` are upper-case names to leave out of the static ones (an account's setting).
     `starttls`: STARTTLS can be used now; `plain`: passwords may be sent as they are;
-    `external`: the client showed a TLS certificate.
+    `external`: the client showed a TLS certificate; `compressed`: the connection is
+    compressed already.
     """
     names = [name for name in STATIC if name.upper() not in disabled]
+    if compressed and "COMPRESS=DEFLATE" in names:
+        names.remove("COMPRESS=DEFLATE")
     if starttls:
         names.append("STARTTLS")
     names.append("AUTH=PLAIN" if plain else "LOGINDISABLED")

@@ -22,6 +22,7 @@ from twisted.mail.imap4 import IMAP4Server
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from moxtw.imap.deflate import Compression, DeflateError
 from moxtw.imap.errors import Close
 from moxtw.imap.lexer import HIGH_WATER, MAX_LINE, Lexer, LineTooLong
 from moxtw.log import TRACE, TRACEDATA, Logger
@@ -95,6 +96,7 @@ class Connection(IMAP4Server):
         self._lexer = Lexer()
         self._out: list[bytes] = []
         self._out_size = 0
+        self._compression: Compression | None = None
 
     # The timer of TimeoutMixin, which has no types.
 
@@ -123,14 +125,39 @@ class Connection(IMAP4Server):
         if self.closing:
             return
         self.resetTimeout()
-        self._lexer.feed(data)
+        if self._compression is None:
+            self._lexer.feed(data)
+        else:
+            self._compression.feed(data)
+            self._inflate(self._compression)
         waiting = self._waiting
         if waiting is not None:
             self._waiting = None
             waiting.callback(None)
-        if len(self._lexer) > HIGH_WATER and not self._paused:
+        if not self._paused and (
+            len(self._lexer) > HIGH_WATER
+            or (self._compression is not None and self._compression.waiting)
+        ):
             self._paused = True
             self.transport.pauseProducing()
+
+    def _inflate(self, compression: Compression) -> bool:
+        """Inflate some of the input, if nobody has enough; says whether there was any."""
+        if len(self._lexer) > HIGH_WATER or not compression.waiting:
+            return False
+        try:
+            self._lexer.feed(compression.inflate())
+        except DeflateError as exc:
+            self.log.info("compressed input", err=exc)
+            self.close(b"* BYE compressed input is broken")
+            self.connectionBroken()
+        return True
+
+    def connectionBroken(self) -> None:  # noqa: N802 - beside connectionLost
+        """What has come makes no sense any more: an end for whoever waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.errback(Gone())
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802
         """Not used: `dataReceived` does without the framing of LineReceiver."""
@@ -200,6 +227,11 @@ class Connection(IMAP4Server):
             self.flush()
         if self.closing:
             raise Gone
+        if self._compression is not None and self._inflate(self._compression):
+            if self.closing:
+                raise Gone
+            await self.take_turn()
+            return
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
@@ -329,6 +361,8 @@ class Connection(IMAP4Server):
         data = out[0] if len(out) == 1 else b"".join(out)
         if self.log.enabled(TRACE):
             self.log.trace("S: ", data, level)
+        if self._compression is not None:
+            data = self._compression.deflate(data)
         write_now(self.transport, data)
 
     async def drain(self, level: int = TRACEDATA) -> None:
@@ -379,6 +413,17 @@ class Connection(IMAP4Server):
             self.transport.resumeProducing()
         self.transport.startTLS(context)
         self.startedTLS = True
+
+    def start_compression(self) -> None:
+        """Go over to DEFLATE in both directions; what has arrived already is compressed."""
+        self.flush()
+        self._compression = Compression()
+        self._compression.feed(self._lexer.take(len(self._lexer)))
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the connection is compressed (RFC 4978)."""
+        return self._compression is not None
 
     @property
     def secure(self) -> bool:

@@ -155,6 +155,7 @@ class IMAPServer(Connection):
             starttls=not self.secure and self.listener.tls is not None,
             plain=self.secure or self.listener.plain_allowed,
             external=self.login.fingerprint is not None,
+            compressed=self.compressed,
         )
 
     # -- Commands -----------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""CAPABILITY, NOOP, LOGOUT, ID, ENABLE, NAMESPACE, CHECK: commands about the connection."""
+"""CAPABILITY, NOOP, LOGOUT, ID, ENABLE, NAMESPACE, COMPRESS, CHECK: about the connection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from moxtw.imap import capability, wire
-from moxtw.imap.errors import Bad, Close
+from moxtw.imap.errors import Bad, Close, No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 
@@ -130,6 +130,21 @@ async def run_namespace(conn: IMAPServer, tag: bytes, args: None) -> bytes:
     return b"NAMESPACE done"
 
 
+def parse_compress(p: Parser) -> None:
+    """COMPRESS: by DEFLATE, there is nothing else."""
+    p.space()
+    if p.word() != b"DEFLATE":
+        raise No("only DEFLATE is known")
+
+
+async def run_compress(conn: IMAPServer, tag: bytes, args: None) -> None:
+    """COMPRESS (RFC 4978): behind the reply everything is compressed, in both directions."""
+    if conn.compressed:
+        raise No("the connection is compressed already", b"COMPRESSIONACTIVE")
+    conn.sendPositiveResponse(tag, b"DEFLATE active")
+    conn.start_compression()
+
+
 COMMANDS = (
     Command("CAPABILITY", State.ANY, no_arguments, run_capability),
     Command("NOOP", State.ANY, no_arguments, run_noop),
@@ -137,5 +152,6 @@ COMMANDS = (
     Command("ID", State.ANY, parse_id, run_id),
     Command("ENABLE", State.LOGGED_IN, parse_enable, run_enable),
     Command("NAMESPACE", State.LOGGED_IN, no_arguments, run_namespace),
+    Command("COMPRESS", State.LOGGED_IN, parse_compress, run_compress, notices=False),
     Command("CHECK", State.SELECTED, no_arguments, run_check),
 )
