@@ -64,6 +64,23 @@ class ThreadKeys:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def copy(self) -> ThreadKeys:
+        """The same, to be added to."""
+        other = ThreadKeys()
+        other.words = self.words[:]
+        other.starts = self.starts[:]
+        other._more = self._more
+        return other
+
+    def among(self, places: Iterable[int]) -> ThreadKeys:
+        """Those of some messages, by their places, ascending."""
+        other = ThreadKeys()
+        words, starts = self.words, self.starts
+        for place in places:
+            other.words += words[starts[place] : starts[place + 1]]
+            other.starts.append(len(other.words))
+        return other
+
     def append(self, packed: bytes) -> None:
         """Add what `pack_thread` packed."""
         more = (len(packed) - _HEAD) // _WORD - FREE_LINKS

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.mail import threading
-from moxtw.mail.sortkeys import ThreadKeys, read_keys
+from moxtw.mail.sortkeys import read_keys
 from moxtw.mail.threading import Forest
 from moxtw.store import content
 from moxtw.store.errors import NoContent
-from moxtw.store.orders import Kept, Order, Orders
+from moxtw.store.orders import Columns, Kept, Order, Orders
 from moxtw.store.schema import messages
 from moxtw.store.schema_keys import content_keys, keys_due
 from moxtw.store.tx import Statement, Tx, ranges
@@ -82,7 +82,7 @@ def ordered(
         return list(uids)
     if _is_dense(uids):
         first, last = uids[0], uids[-1]
-        kept = orders.find(mailbox_id, order) if orders is not None else None
+        kept = orders.sorted.find((mailbox_id, order)) if orders is not None else None
         found = None
         if kept is not None and kept.first <= first and len(kept.uids) <= _APART * len(uids):
             found = kept.uids.tolist()
@@ -98,7 +98,7 @@ def ordered(
             found = [uid for (uid,) in rows]
             new = Kept(first, last, array("I", found))
             if orders is not None and (kept is None or new.covers(kept)):
-                orders.keep(mailbox_id, order, new)
+                orders.sorted.keep((mailbox_id, order), new)
         if len(found) == len(uids):
             return found
         wanted = set(uids)
@@ -221,34 +221,57 @@ _THREADING: Final = Statement(
 
 
 def threads(
-    tx: Tx, mailbox_id: int, uids: Sequence[int], algorithm: str
+    tx: Tx,
+    mailbox_id: int,
+    uids: Sequence[int],
+    algorithm: str,
+    *,
+    orders: Orders | None = None,
 ) -> tuple[array[int], Forest]:
     """Threads of live messages by their ascending UIDs: the UIDs, and places among them.
 
-    `algorithm` is "ORDEREDSUBJECT", "REFERENCES" or "REFS".
+    `algorithm` is "ORDEREDSUBJECT", "REFERENCES" or "REFS"; `orders` as for `ordered`.
     """
-    spans = [(uids[0], uids[-1])] if _is_dense(uids) else ranges(uids)
-    wanted = set(uids) if len(spans) == 1 and spans[0][1] - spans[0][0] >= len(uids) else None
-    found = array("I")
-    sent = array("q")
-    arrived = array("q")
-    keys = ThreadKeys()
-    for first, last in spans:
-        bounds = {"mailbox": mailbox_id, "first": first, "last": last}
-        # Row by row: a list of all would take much room.
-        for uid, date, thread, received in tx.cursor(_THREADING, bounds):
-            if wanted is None or uid in wanted:
-                found.append(uid)
-                sent.append(date)
-                arrived.append(received)
-                keys.append(thread)
-    order = threading.order_by(sent)
+    columns = _columns(tx, mailbox_id, uids, orders)
+    order = threading.order_by(columns.sent)
     if algorithm == "ORDEREDSUBJECT":
-        return found, threading.by_subject(keys, order)
+        return columns.uids, threading.by_subject(columns.keys, order)
     if algorithm == "REFERENCES":
-        return found, threading.by_references(keys, order)
-    arrival = threading.order_by(arrived)
-    return found, threading.by_references_only(keys, order, arrival)
+        return columns.uids, threading.by_references(columns.keys, order)
+    arrival = threading.order_by(columns.arrived)
+    return columns.uids, threading.by_references_only(columns.keys, order, arrival)
+
+
+def _columns(
+    tx: Tx, mailbox_id: int, uids: Sequence[int], orders: Orders | None
+) -> Columns:
+    """What live messages are threaded by."""
+    if not _is_dense(uids):
+        columns = Columns()
+        for first, last in ranges(uids):
+            _read(tx, mailbox_id, first, last, columns)
+        return columns
+    first, last = uids[0], uids[-1]
+    kept = orders.columns.find(mailbox_id) if orders is not None else None
+    if kept is not None and kept.uids[0] <= first and len(kept.uids) <= _APART * len(uids):
+        columns = kept
+        if kept.uids[-1] < last:
+            columns = kept.copy()
+            _read(tx, mailbox_id, kept.uids[-1] + 1, last, columns)
+    else:
+        columns = Columns()
+        _read(tx, mailbox_id, first, last, columns)
+    # All that is there between two UIDs, and perhaps some that have gone since.
+    if orders is not None and (kept is None or columns.covers(kept)):
+        orders.columns.keep(mailbox_id, columns)
+    return columns if len(columns.uids) == len(uids) else columns.among(uids)
+
+
+def _read(tx: Tx, mailbox_id: int, first: int, last: int, columns: Columns) -> None:
+    # Row by row: a list of all would take much room.
+    bounds = {"mailbox": mailbox_id, "first": first, "last": last}
+    for uid, sent, thread, arrived in tx.cursor(_THREADING, bounds):
+        columns.append(uid, sent, arrived, thread)
 
 
 # -- Contents from before there were keys --------------------------------------------------

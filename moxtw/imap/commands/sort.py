@@ -287,12 +287,20 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
 
 
 def _thread_job(
-    args: Thread, known: array[int], uidnext: int, mailbox_id: int, criterion: Criterion, tx: Tx
+    args: Thread,
+    orders: Orders | None,
+    known: array[int],
+    uidnext: int,
+    mailbox_id: int,
+    criterion: Criterion,
+    tx: Tx,
 ) -> bytes:
     found = _find(tx, mailbox_id, criterion, known, uidnext)
     if not found.uids:
         return b"* THREAD\r\n"
-    uids, forest = sorting.threads(tx, mailbox_id, found.uids, args.algorithm)
+    uids, forest = sorting.threads(
+        tx, mailbox_id, found.uids, args.algorithm, orders=orders
+    )
     numbers = uids if args.uid else found.numbers(uids)
     return b"* THREAD " + threading.wire(forest, numbers) + b"\r\n"
 
@@ -302,7 +310,9 @@ async def run_thread(conn: IMAPServer, tag: bytes, args: Thread) -> bytes:
     view = conn.session.view if conn.session is not None else None
     assert view is not None
     criterion = _criterion(conn, view, args.program)
-    job = partial(_thread_job, args, view.uids, view.uidnext, view.mailbox_id, criterion)
+    job = partial(
+        _thread_job, args, conn.app.orders, view.uids, view.uidnext, view.mailbox_id, criterion
+    )
     conn.send(await _with_keys(conn, view.mailbox_id, job))
     return b"THREAD done"
 

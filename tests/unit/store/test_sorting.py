@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.store import changing, messages, sorting
 from moxtw.store.mailboxes import ensure
-from moxtw.store.orders import Kept, Orders
+from moxtw.store.orders import Cache, Kept, Orders
 from moxtw.store.tx import Tx
 from tests.support.store import job, make_account, make_store, message
 
@@ -34,7 +34,9 @@ class OrdersTests(SynchronousTestCase):
         for _ in range(count):
             subject = self.rng.choice("abcdefgh") * self.rng.randrange(3)
             body = "x" * self.rng.randrange(9)
-            data = f"Subject: {subject}\r\nFrom: {subject}@x\r\n\r\n{body}\r\n"
+            more = f"Message-ID: <{self.rng.randrange(900)}@x>\r\n"
+            more += f"References: <{self.rng.randrange(900)}@x>\r\n"
+            data = f"{more}Subject: {subject}\r\nFrom: {subject}@x\r\n\r\n{body}\r\n"
             received = self.rng.randrange(1000) * 1_000_000
             new.append(message(self.store, data.encode(), received=received))
 
@@ -50,11 +52,17 @@ class OrdersTests(SynchronousTestCase):
 
     def check(self, orders: Orders) -> None:
         uids = self.uids()
-        for some in (uids, sorted(self.rng.sample(uids, len(uids) - 5)), uids[50:]):
+        several = [uids, sorted(self.rng.sample(uids, len(uids) - 5)), uids[50:], uids[:-30]]
+        for some in self.rng.sample(several, 3):
             for order in ORDERS:
                 found = job(self.store, sorting.ordered, self.box.id, some, order, orders=orders)
                 expected = job(self.store, sorting.ordered, self.box.id, some, order)
                 self.assertEqual(found, expected)
+            for algorithm in ("ORDEREDSUBJECT", "REFERENCES", "REFS"):
+                kept = job(self.store, sorting.threads, self.box.id, some, algorithm, orders=orders)
+                anew = job(self.store, sorting.threads, self.box.id, some, algorithm)
+                self.assertEqual(kept, anew)
+                self.assertEqual(kept[0].tolist(), some)
 
     def test_an_order_that_is_kept_stays_right(self) -> None:
         orders = Orders()
@@ -73,19 +81,23 @@ class OrdersTests(SynchronousTestCase):
             )
             self.check(orders)
         for order in ORDERS:
-            self.assertIsNotNone(orders.find(self.box.id, order))
+            self.assertIsNotNone(orders.sorted.find((self.box.id, order)))
+        self.assertIsNotNone(orders.columns.find(self.box.id))
 
     def test_room(self) -> None:
-        orders = Orders(10)
-        some = array("I", [1, 2, 3, 4])
+        cache: Cache[int, Kept] = Cache(40)
+        some = Kept(1, 4, array("I", [1, 2, 3, 4]))
         for number in range(3):
-            orders.keep(number, ORDERS[0], Kept(1, 4, some))
-            orders.find(0, ORDERS[0])
+            cache.keep(number, some)
+            cache.find(0)
         # The one that was not used for longest has gone.
-        self.assertIsNone(orders.find(1, ORDERS[0]))
-        self.assertIsNotNone(orders.find(0, ORDERS[0]))
-        self.assertIsNotNone(orders.find(2, ORDERS[0]))
+        self.assertIsNone(cache.find(1))
+        self.assertIsNotNone(cache.find(0))
+        self.assertIsNotNone(cache.find(2))
         # One larger than the room is kept alone.
-        orders.keep(2, ORDERS[0], Kept(1, 20, array("I", range(20))))
-        self.assertIsNone(orders.find(0, ORDERS[0]))
-        self.assertIsNotNone(orders.find(2, ORDERS[0]))
+        cache.keep(2, Kept(1, 20, array("I", range(20))))
+        self.assertIsNone(cache.find(0))
+        self.assertIsNotNone(cache.find(2))
+        cache.keep(2, some)
+        cache.keep(3, some)
+        self.assertIsNotNone(cache.find(2))
