@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SELECT: Final = {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"}
 _RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS", b"METADATA"}
+# Selection options that names must fit (RFC 5258 3.1, RFC 6154 5.2), in order of CHILDINFO.
+_CRITERIA: Final = {b"SUBSCRIBED": None, b"SPECIAL-USE": None}.keys()
 _MAX_PATTERNS: Final = 100
 
 
@@ -71,8 +73,9 @@ def parse_list(p: Parser) -> List:
             return name
 
         options = p.parenthesised(option, empty=True)
-    if b"RECURSIVEMATCH" in select and b"SUBSCRIBED" not in select:
-        raise Bad("RECURSIVEMATCH goes with SUBSCRIBED only")
+    if b"RECURSIVEMATCH" in select and _CRITERIA.isdisjoint(select):
+        # RFC 5258 3.1.
+        raise Bad("RECURSIVEMATCH goes with SUBSCRIBED or SPECIAL-USE only")
     return List(
         frozenset(select),
         reference,
@@ -110,7 +113,7 @@ async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
     """LIST: mailboxes whose names match, with attributes."""
     session = conn.session
     assert session is not None
-    if args.patterns == [""]:
+    if args.patterns == [""] and not args.select:
         # RFC 9051 6.3.9: asks for the separator and the root of the reference.
         conn.sendUntaggedResponse(b'LIST () "/" ""')
         return b"LIST done"
@@ -138,22 +141,13 @@ def list_lines(
     """The responses to LIST, sorted by name."""
     by_name = {mailbox.name: mailbox for mailbox in listing}
     parents = {above for name in by_name for above in ancestors(name)}
-    matches = matcher(args.reference, args.patterns)
-    with_subscribed_below: set[str] = set()
-    if b"SUBSCRIBED" in args.select:
-        names = set(subscribed)
-        if b"RECURSIVEMATCH" in args.select:
-            with_subscribed_below = {above for name in subscribed for above in ancestors(name)}
-            names |= with_subscribed_below
-    else:
-        names = set(by_name)
+    shown, childinfo = _selected(args, by_name, subscribed)
     options = args.options
     children = options is None or b"CHILDREN" in options
     tell_subscribed = b"SUBSCRIBED" in args.select or bool(options and b"SUBSCRIBED" in options)
-    for name in sorted(filter(matches, names)):
+    criteria = b" ".join([b'"%b"' % option for option in _CRITERIA if option in args.select])
+    for name in sorted(shown):
         mailbox = by_name.get(name)
-        if b"SPECIAL-USE" in args.select and not (mailbox and mailbox.special_use):
-            continue
         attributes: list[bytes] = []
         if mailbox is None:
             attributes.append(rb"\NonExistent")
@@ -163,7 +157,7 @@ def list_lines(
             attributes.append(rb"\Subscribed")
         if mailbox is not None:
             attributes.extend(wire.uses(mailbox.special_use))
-        info = b' ("CHILDINFO" ("SUBSCRIBED"))' if name in with_subscribed_below else b""
+        info = b' ("CHILDINFO" (%b))' % criteria if name in childinfo else b""
         yield b'* LIST (%b) "/" %b%b\r\n' % (
             b" ".join(attributes),
             wire.mailbox(name, session.utf8),
@@ -173,6 +167,25 @@ def list_lines(
             yield status.status_line(session, mailbox, args.status)
         if listed is not None and mailbox is not None:
             yield listed.line(mailbox.id, mailbox.name)
+
+
+def _selected(
+    args: List, by_name: dict[str, Mailbox], subscribed: set[str]
+) -> tuple[set[str], set[str]]:
+    """The names that LIST tells of, and those of them that have CHILDINFO (RFC 5258 4)."""
+    names = set(by_name)
+    if b"SUBSCRIBED" in args.select:
+        names = set(subscribed)
+    if b"SPECIAL-USE" in args.select:
+        names = {name for name in names if name in by_name and by_name[name].special_use}
+    matches = matcher(args.reference, args.patterns)
+    shown = set(filter(matches, names))
+    if b"RECURSIVEMATCH" not in args.select:
+        return shown, set()
+    # Names above stand for those below that are not shown themselves (RFC 5258 5, example 9).
+    unseen = {above for name in names - shown for above in ancestors(name)}
+    shown.update(filter(matches, unseen))
+    return shown, shown & {above for name in names for above in ancestors(name)}
 
 
 def parse_lsub(p: Parser) -> tuple[str, str]:
@@ -207,7 +220,8 @@ async def run_lsub(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> bytes
     return b"LSUB done"
 
 
+# Without notices: a LIST response that tells of a new mailbox would seem to be one of theirs.
 COMMANDS = (
-    Command("LIST", State.LOGGED_IN, parse_list, run_list),
-    Command("LSUB", State.LOGGED_IN, parse_lsub, run_lsub),
+    Command("LIST", State.LOGGED_IN, parse_list, run_list, notices=False),
+    Command("LSUB", State.LOGGED_IN, parse_lsub, run_lsub, notices=False),
 )

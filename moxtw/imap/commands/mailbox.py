@@ -66,7 +66,7 @@ def parse_create(p: Parser) -> Create:
     if p.take(b" ("):
         p.expect(b"USE")
         p.space()
-        for flag in p.parenthesised(lambda: _use(p)):
+        for flag in p.parenthesised(lambda: _use(p), empty=True):
             use = -1 if use < 0 or flag is None else use | flag
         p.expect(b")")
     return Create(name, use)
@@ -98,7 +98,8 @@ async def run_create(conn: IMAPServer, tag: bytes, args: Create) -> bytes:
     session.directory = conn.app.directories.changed(
         session.account_id, session.directory, ((m.id, m.name) for m in made)
     )
-    for mailbox in made:
+    for mailbox in made if session.rev2 else ():
+        # RFC 9051 6.3.4. Others would take it for an answer to their next LIST.
         old = given if mailbox.name == name != given else None
         conn.send(
             notices.list_line(
@@ -164,8 +165,11 @@ async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> byt
     )
     for former, mailbox in changed:
         if view is not None and view.mailbox_id == mailbox.id:
-            view.name = mailbox.name
-        conn.send(notices.list_line(session, mailbox.name, mailbox.special_use, former))
+            view.name, view.uidvalidity = mailbox.name, mailbox.uidvalidity
+            conn.sendUntaggedResponse(b"OK [UIDVALIDITY %d] with its new name" % view.uidvalidity)
+        if session.rev2:
+            # RFC 9051 6.3.6.
+            conn.send(notices.list_line(session, mailbox.name, mailbox.special_use, former))
     return b"RENAME done"
 
 

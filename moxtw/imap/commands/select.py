@@ -201,7 +201,9 @@ def _describe(
     conn.sendUntaggedResponse(b"OK [UIDVALIDITY %d] uids valid" % view.uidvalidity)
     conn.sendUntaggedResponse(b"OK [UIDNEXT %d] next uid" % view.uidnext)
     conn.sendUntaggedResponse(b"OK [%b] mailbox id" % objectid.mailbox(mailbox.id))
-    conn.sendUntaggedResponse(b'LIST () "/" %b' % wire.mailbox(mailbox.name, session.utf8))
+    if session.rev2:
+        # RFC 9051 6.3.2. Others would take it for an answer to their next LIST.
+        conn.send(notices.list_line(session, mailbox.name))
     if session.condstore:
         conn.sendUntaggedResponse(b"OK [HIGHESTMODSEQ %d] modseq" % mailbox.modseq)
 
