@@ -120,7 +120,11 @@ def _sort_keys(up: Upgrade) -> None:
     """What messages are sorted and threaded by."""
     up.add_table(schema_keys.content_keys)
     up.add_table(schema_keys.keys_due)
-    up.execute("INSERT INTO keys_due (content_id) SELECT id FROM contents")
+    up.execute(
+        "INSERT INTO keys_due (content_id) SELECT id FROM contents"
+        " WHERE NOT EXISTS (SELECT 1 FROM content_keys WHERE content_id = contents.id)"
+        " AND NOT EXISTS (SELECT 1 FROM keys_due WHERE content_id = contents.id)"
+    )
 
 
 def _tls_policies(up: Upgrade) -> None:

@@ -36,6 +36,11 @@ from tests.support.store import job
 VERSION_1 = Path(__file__).with_name("schema_v1.sql").read_text()
 
 
+def _place(name: str) -> int:
+    """Where the step of that name stands."""
+    return [step.__name__ for step in upgrade.STEPS[2]].index(name)
+
+
 class UpgradeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.dir = self.mktemp()
@@ -124,6 +129,12 @@ class UpgradeTests(SynchronousTestCase):
         self.assertFalse(job(store, sorting.is_due, inbox.id))
         order = (("subject", True),)
         self.assertEqual(job(store, sorting.ordered, inbox.id, [1, 2, 3], order), [3, 2, 1])
+        # A step that runs once more changes nothing.
+        connection = sqlite3.connect(self.path)
+        upgrade.STEPS[2][_place("_sort_keys")](upgrade.Upgrade(store.backend, connection.execute))
+        connection.commit()
+        connection.close()
+        self.assertFalse(job(store, sorting.is_due, inbox.id))
         # What is left is of no mailbox.
         self.assertTrue(job(store, sorting.fill))
         self.assertFalse(job(store, sorting.fill))
