@@ -49,6 +49,8 @@ STATIC: Final[tuple[str, ...]] = (
     "PREVIEW",  # RFC 8970
     "UIDONLY",  # RFC 9586
     "COMPRESS=DEFLATE",  # RFC 4978
+    "REPLACE",  # RFC 8508
+    "CATENATE",  # RFC 4469
     "NOTIFY",  # RFC 5465
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474

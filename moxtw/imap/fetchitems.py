@@ -284,3 +284,15 @@ def _parse_section(p: Parser, word: bytes) -> Section:
         label += b"<%d>" % start
     seen = word in (b"BODY", b"BINARY")
     return Section(what, part, kind, fields, exclude, partial, label, seen)
+
+
+def parse_section_text(text: bytes, partial: tuple[int, int] | None = None) -> Section:
+    """A section of a message by its specifier alone, as in URLs. Raises Bad."""
+    if not text.isascii() or b"\r" in text or b"\n" in text:
+        raise Bad("bad section")
+    # Never a literal: there is nothing behind this text.
+    p = Parser(b"BODY.PEEK[%b]%b" % (text, b"<%d.%d>" % partial if partial else b""))
+    items = parse_items(p)
+    if not p.at_end() or len(items.sections) != 1:
+        raise Bad("bad section")
+    return items.sections[0]

@@ -46,25 +46,37 @@ def write(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | S
     assert row.prefix is not None and row.content_id is not None
     if section.what != b"BODY":
         return _binary(tx, row, tree, section)
+    found = find(tx, row, tree, section)
+    if found is None:
+        return [section.label + b" NIL"]
+    if isinstance(found, bytes):
+        return [_literal(section, found)]
+    return [b"%b {%d}\r\n" % (section.label, found.length), found]
+
+
+def find(tx: Tx, row: Row, tree: mime.Part, section: Section) -> bytes | Stream | None:
+    """The bytes of a BODY section, or where they are if they are many; None for no such part.
+
+    Raises NoContent when bytes are missing.
+    """
+    assert row.prefix is not None and row.content_id is not None
     kind = section.kind.decode("ascii")
     place = mime.section(tree, section.part, kind, len(row.prefix))  # type: ignore[arg-type]
     if place is None:
-        return [section.label + b" NIL"]
+        return None
     start, end = place
     if section.fields is not None:
         header = messages.read_parts(tx, row.content_id, row.prefix, start, end - start)
         data = select_fields(header, section.fields, section.exclude)
-        return [_literal(section, _cut(data, section.partial))]
+        return _cut(data, section.partial)
     if section.partial is not None:
         first, count = section.partial
         start = min(start + first, end)
         end = min(start + count, end)
     length = end - start
     if length > PIECE:
-        stream = Stream(row.content_id, row.prefix, start, length)
-        return [b"%b {%d}\r\n" % (section.label, length), stream]
-    data = messages.read_parts(tx, row.content_id, row.prefix, start, length) if length else b""
-    return [_literal(section, data)]
+        return Stream(row.content_id, row.prefix, start, length)
+    return messages.read_parts(tx, row.content_id, row.prefix, start, length) if length else b""
 
 
 def _cut(data: bytes, partial: tuple[int, int] | None) -> bytes:
