@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from moxtw.imap import seqset
@@ -34,41 +34,94 @@ _FEW: Final = 8
 _AGING: Final = 60_000_000
 
 
-class Context:
-    """A search with its results.
+Told = Callable[[Sequence[int]], Sequence[int]]
 
-    `results` are UIDs in the order that the client has them: sorted, or ascending for a
-    search, which has no `order`. `members` are the same UIDs, ascending.
 
-    The criterion is as of `time`, in microseconds since the epoch, if it is `aging`.
+class Results(NamedTuple):
+    """What a search has found, never changed in place.
+
+    `uids` are in the order that the client has them: sorted, or ascending for a search, which
+    has no `order`. `members` are the same, ascending.
     """
 
-    __slots__ = ("aging", "criterion", "members", "order", "results", "tag", "time", "uid")
-
-    def __init__(
-        self,
-        tag: bytes,
-        uid: bool,
-        criterion: Criterion,
-        uids: Iterable[int],
-        order: Order | None,
-        members: array[int] | None,
-        time: int,
-    ) -> None:
-        self.tag = tag
-        self.uid = uid
-        self.criterion = criterion
-        self.order = order
-        self.aging = aged(criterion, 1) is not criterion
-        self.time = time
-        self.results = array("I", uids)
-        self.members = self.results if members is None else members
+    order: Order | None
+    uids: array[int]
+    members: array[int]
 
     def has(self, uid: int) -> bool:
         """Whether the message is among the results."""
         index = bisect_left(self.members, uid)
         return index < len(self.members) and self.members[index] == uid
 
+    def remove(self, gone: Sequence[int], told: Told) -> tuple[bytes, Results]:
+        """The argument of REMOVEFROM, and the results without ascending UIDs among them.
+
+        `told` makes of UIDs what the client is told.
+        """
+        members = seqset.without(self.members, gone)
+        if self.order is None:
+            text = b"0 " + seqset.format_numbers(told(gone))
+            return text, Results(None, members, members)
+        if len(gone) <= _FEW:
+            places = sorted(map(self.uids.index, gone))
+            left = self.uids[:]
+            for place in reversed(places):
+                del left[place]
+        else:
+            drop = set(gone)
+            places = [place for place, uid in enumerate(self.uids) if uid in drop]
+            left = array("I", [uid for uid in self.uids if uid not in drop])
+        numbers = told([self.uids[place] for place in places])
+        # From the end, so that places before stay as they are; neighbours together.
+        pairs = []
+        end = len(places)
+        for first, last in reversed(seqset.to_ranges(places)):
+            start = end - 1 - (last - first)
+            pairs.append(b"%d %b" % (first + 1, seqset.format_numbers(numbers[start:end])))
+            end = start
+        return b" ".join(pairs), Results(self.order, left, members)
+
+    def add(self, more: Sequence[tuple[int, int]], told: Told) -> tuple[bytes, Results]:
+        """The argument of ADDTO, and the results with further UIDs.
+
+        These come with the places that they have then, ascending, from 1; for a search the
+        places are 0, and UIDs ascend.
+        """
+        uids = [uid for _, uid in more]
+        numbers = told(uids)
+        members = _merged(self.members, sorted(uids))
+        if self.order is None:
+            return b"0 " + seqset.format_numbers(numbers), Results(None, members, members)
+        pairs = []
+        end = 0
+        while end < len(more):
+            start, place = end, more[end][0]
+            while end < len(more) and more[end][0] == place + end - start:
+                end += 1
+            pairs.append(b"%d %b" % (place, seqset.format_numbers(numbers[start:end])))
+        if len(more) <= _FEW:
+            both = self.uids[:]
+            for place, uid in more:
+                both.insert(place - 1, uid)
+        else:
+            both = array("I", sorting.merged(self.uids, more))
+        return b" ".join(pairs), Results(self.order, both, members)
+
+
+class Context:
+    """A search with its results. The criterion is as of `time`, in microseconds, if `aging`."""
+
+    __slots__ = ("aging", "criterion", "results", "tag", "time", "uid")
+
+    def __init__(
+        self, tag: bytes, uid: bool, criterion: Criterion, results: Results, time: int
+    ) -> None:
+        self.tag = tag
+        self.uid = uid
+        self.criterion = criterion
+        self.results = results
+        self.aging = aged(criterion, 1) is not criterion
+        self.time = time
 
     def is_old(self, now: int) -> bool:
         """Whether the search is to be made again for a later time."""
@@ -76,15 +129,11 @@ class Context:
 
 
 class Update(NamedTuple):
-    """What changes in a context, found by a job.
-
-    `added` are the UIDs that come in, in order, with the places that they have then, from 1;
-    for a search the places are 0. `criterion` and `time` are those that the context has then.
-    """
+    """What becomes of a context, found by a job; `response` tells the client."""
 
     context: Context
-    removed: list[int]
-    added: list[tuple[int, int]]
+    results: Results
+    response: bytes
     criterion: Criterion
     time: int
 
@@ -109,14 +158,16 @@ def add(
 
     With an order, `members` are the UIDs ascending.
     """
-    held = sum(len(context.results) for context in view.contexts.values())
+    held = sum(len(context.results.uids) for context in view.contexts.values())
     if len(view.contexts) >= _MAX_CONTEXTS or (
         view.contexts and held + len(uids) > _MAX_RESULTS
     ):
         # RFC 5267 4.3.1.
         conn.send(b'* NO [NOUPDATE "%b"] too many searches with UPDATE\r\n' % tag)
         return
-    view.contexts[tag] = Context(tag, uid, criterion, uids, order, members, conn.app.store.now())
+    found = array("I", uids)
+    results = Results(order, found, found if members is None else members)
+    view.contexts[tag] = Context(tag, uid, criterion, results, conn.app.store.now())
 
 
 def aging(conn: IMAPServer, view: View) -> bool:
@@ -133,84 +184,63 @@ def find_updates(tx: Tx, view: View, changes: Changes, now: int) -> list[Update]
     Messages that have gone leave the results in `removing`.
     """
     changed = [row.uid for row in changes.changed]
-    updates = []
+    new = changed[bisect_left(changed, view.uidnext) :]
+    numbering = seqset.Numbering(view.uids + array("I", new) if new else view.uids)
     among = search.Uids(seqset.to_ranges(changed))
+    updates = []
     for context in view.contexts.values():
-        time, criterion, uids = context.time, context.criterion, changed
+        results, time, criterion = context.results, context.time, context.criterion
+        uids = changed
         if context.is_old(now):
             time, criterion = now, aged(criterion, now - time)
             found = search.search(tx, view.mailbox_id, criterion, changes.uidnext)
-            uids = sorted({*found, *context.members})
+            uids = sorted({*found, *results.members})
         elif changed:
             both = search.And((among, criterion))
             found = search.search(tx, view.mailbox_id, both, changes.uidnext)
         else:
             continue
-        fits = set(found)
-        removed = [uid for uid in uids if uid not in fits and context.has(uid)]
-        added = [uid for uid in uids if uid in fits and not context.has(uid)]
-        if context.order is None or not added:
+        # Those that the client is not told of yet are looked at when it is.
+        fits = {uid for uid, n in zip(found, numbering(found), strict=True) if n}
+        removed = [uid for uid in uids if uid not in fits and results.has(uid)]
+        added = [uid for uid in uids if uid in fits and not results.has(uid)]
+        told = _told(view, context, numbering)
+        items = []
+        if removed:
+            text, results = results.remove(removed, told)
+            items.append(b"REMOVEFROM (%b)" % text)
+        if added:
             places = [(0, uid) for uid in added]
-        else:
-            left = without(context.results, removed)
-            places = sorting.places(tx, view.mailbox_id, left, added, context.order)
-        if removed or places or time != context.time:
-            updates.append(Update(context, removed, places, criterion, time))
+            if results.order is not None:
+                places = sorting.places(
+                    tx, view.mailbox_id, results.uids, added, results.order
+                )
+            text, results = results.add(places, told)
+            items.append(b"ADDTO (%b)" % text)
+        if items or time != context.time:
+            line = _line(view, context, items) if items else b""
+            updates.append(Update(context, results, line, criterion, time))
     return updates
-
-
-def without(uids: array[int], gone: Sequence[int]) -> array[int]:
-    """The UIDs, in any order, without those in `gone`, which are among them."""
-    if not gone:
-        return uids
-    if len(gone) <= _FEW:
-        left = array("I", uids)
-        for uid in gone:
-            left.remove(uid)
-        return left
-    drop = set(gone)
-    return array("I", [uid for uid in uids if uid not in drop])
 
 
 def tell(conn: IMAPServer, view: View, updates: Iterable[Update]) -> None:
     """Write updates, and take them into the contexts. The messages are in view."""
-    for context, removed, added, criterion, time in updates:
-        if view.contexts.get(context.tag) is not context:
-            continue
-        context.criterion, context.time = criterion, time
-        items = []
-        if removed:
-            items.append(b"REMOVEFROM (%b)" % _remove(view, context, removed))
-        known = [(place, uid) for place, uid in added if view.number(uid)]
-        if len(known) != len(added):
-            # Some are not known to the client (any more): the others close up.
-            known = [(place and place - n, uid) for n, (place, uid) in _counted(view, added)]
-        if known:
-            items.append(b"ADDTO (%b)" % _add(view, context, known))
-        if items:
-            conn.send(_line(view, context, items))
-
-
-def _counted(
-    view: View, added: Sequence[tuple[int, int]]
-) -> list[tuple[int, tuple[int, int]]]:
-    """Those in view, each with the number of others before it that are not."""
-    result = []
-    missing = 0
-    for pair in added:
-        if view.number(pair[1]):
-            result.append((missing, pair))
-        else:
-            missing += 1
-    return result
+    for context, results, response, criterion, time in updates:
+        if view.contexts.get(context.tag) is context:
+            context.results, context.criterion, context.time = results, criterion, time
+            if response:
+                conn.send(response)
 
 
 def removing(conn: IMAPServer, view: View, uids: Sequence[int]) -> None:
     """Messages are about to be told as expunged (RFC 5267 4.3.4: before that)."""
+    numbering = seqset.Numbering(view.uids)
     for context in view.contexts.values():
-        removed = [uid for uid in uids if context.has(uid)]
+        removed = [uid for uid in uids if context.results.has(uid)]
         if removed:
-            conn.send(_line(view, context, [b"REMOVEFROM (%b)" % _remove(view, context, removed)]))
+            told = _told(view, context, numbering)
+            text, context.results = context.results.remove(removed, told)
+            conn.send(_line(view, context, [b"REMOVEFROM (%b)" % text]))
 
 
 def _line(view: View, context: Context, items: Iterable[bytes]) -> bytes:
@@ -226,59 +256,8 @@ def _in_uids(view: View, context: Context) -> bool:
     return context.uid or view.uidonly
 
 
-def _set(view: View, context: Context, uids: Iterable[int]) -> bytes:
-    """UIDs, in their order, as the client wants them."""
-    numbers = uids if _in_uids(view, context) else map(view.number, uids)
-    return seqset.format_numbers(numbers)
-
-
-def _remove(view: View, context: Context, uids: list[int]) -> bytes:
-    """Take UIDs out of the results: the argument of REMOVEFROM."""
-    if context.order is None:
-        context.results = context.members = seqset.without(context.results, uids)
-        return b"0 " + _set(view, context, uids)
-    results = context.results
-    if len(uids) <= _FEW:
-        places = sorted(map(results.index, uids))
-    else:
-        drop = set(uids)
-        places = [place for place, uid in enumerate(results) if uid in drop]
-    # From the end, so that places before stay as they are; neighbours together.
-    pairs = [
-        b"%d %b" % (start + 1, _set(view, context, results[start : end + 1]))
-        for start, end in reversed(seqset.to_ranges(places))
-    ]
-    context.results = without(results, uids)
-    context.members = seqset.without(context.members, uids)
-    return b" ".join(pairs)
-
-
-def _add(view: View, context: Context, added: Sequence[tuple[int, int]]) -> bytes:
-    """Take UIDs into the results: the argument of ADDTO."""
-    uids = [uid for _, uid in added]
-    if context.order is None:
-        context.results = context.members = _merged(context.members, uids)
-        return b"0 " + _set(view, context, uids)
-    context.members = _merged(context.members, sorted(uids))
-    results: list[int] = []
-    rest = context.results.tolist()
-    taken = 0
-    pairs = []
-    run: list[int] = []
-    start = 0
-    for place, uid in added:
-        until = place - 1 - len(results)
-        if until or not run:
-            if run:
-                pairs.append(b"%d %b" % (start, _set(view, context, run)))
-            results += rest[taken : taken + until]
-            taken += until
-            run, start = [], place
-        run.append(uid)
-        results.append(uid)
-    pairs.append(b"%d %b" % (start, _set(view, context, run)))
-    context.results = array("I", results + rest[taken:])
-    return b" ".join(pairs)
+def _told(view: View, context: Context, numbering: Told) -> Told:
+    return (lambda uids: uids) if _in_uids(view, context) else numbering
 
 
 def _merged(uids: array[int], more: Sequence[int]) -> array[int]:

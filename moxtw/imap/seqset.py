@@ -138,6 +138,37 @@ def select(uids: Sequence[int], ranges: Iterable[Range]) -> list[int]:
     return result
 
 
+# One in so many messages: looking each up is quicker than a table of all.
+_LOOKED_UP: Final = 8
+
+
+class Numbering:
+    """Makes sequence numbers of UIDs in any order, 0 for those that are not in view."""
+
+    def __init__(self, known: array[int]) -> None:
+        self._known = known
+        self._table: dict[int, int] | None = None
+
+    def __call__(self, uids: Sequence[int]) -> list[int]:
+        """The sequence numbers."""
+        known = self._known
+        count = len(known)
+        if count and known[-1] - known[0] == count - 1:
+            # Without gaps, as long as nothing was removed.
+            before = known[0] - 1
+            return [uid - before if 0 < uid - before <= count else 0 for uid in uids]
+        if len(uids) < count // _LOOKED_UP:
+            numbers = []
+            for uid in uids:
+                index = bisect_left(known, uid)
+                numbers.append(index + 1 if index < count and known[index] == uid else 0)
+            return numbers
+        if self._table is None:
+            self._table = dict(zip(known, range(1, count + 1), strict=True))
+        table = self._table
+        return [table.get(uid, 0) for uid in uids]
+
+
 def contains(ranges: Sequence[Range], number: int) -> bool:
     """Whether a normalised set holds `number`."""
     index = bisect_right(ranges, (number, MAX_NUMBER + 1)) - 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from moxtw.imap import contexts, esearch
+from moxtw.imap import contexts, esearch, seqset
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.commands.search import parse_charset, refuse_charset
 from moxtw.imap.errors import Bad, No
@@ -45,8 +44,6 @@ _KEYS: Final = {
 }
 _ALGORITHMS: Final = (b"ORDEREDSUBJECT", b"REFERENCES", b"REFS")
 _MAX_CRITERIA: Final = 50
-# One in so many messages: looking each up is quicker than a table of all.
-_LOOKED_UP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,30 +153,10 @@ class _Found:
     """The messages that are found, by the UIDs that are in view; made and used in a job."""
 
     def __init__(self, known: array[int], uids: list[int]) -> None:
-        self._known = known
-        self._places: dict[int, int] | None = None
+        self.numbers = seqset.Numbering(known)
         if len(uids) != len(known) or uids != known.tolist():
             uids = [uid for uid, number in zip(uids, self.numbers(uids), strict=True) if number]
         self.uids = uids
-
-    def numbers(self, uids: Sequence[int]) -> list[int]:
-        """Sequence numbers of UIDs in any order, 0 for those that are not in view."""
-        known = self._known
-        count = len(known)
-        if count and known[-1] - known[0] == count - 1:
-            # Without gaps, as long as nothing was removed.
-            before = known[0] - 1
-            return [uid - before if 0 < uid - before <= count else 0 for uid in uids]
-        if len(uids) < count // _LOOKED_UP:
-            numbers = []
-            for uid in uids:
-                index = bisect_left(known, uid)
-                numbers.append(index + 1 if index < count and known[index] == uid else 0)
-            return numbers
-        if self._places is None:
-            self._places = dict(zip(known, range(1, count + 1), strict=True))
-        places = self._places
-        return [places.get(uid, 0) for uid in uids]
 
 
 def _find(
