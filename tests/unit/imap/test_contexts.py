@@ -353,7 +353,7 @@ class FollowTests(IMAPTestCase):
         exists = list(range(1, len(client.protocol.session.view.uids) + 1))
         commands = {
             "A1": "UID SEARCH RETURN (UPDATE ALL) UNSEEN",
-            "A2": "SEARCH RETURN (UPDATE ALL) OR FLAGGED UID 3:*",
+            "A2": "SEARCH RETURN (UPDATE ALL) OR FLAGGED UID 3:4000",
             "A3": "UID SORT RETURN (UPDATE ALL) (SUBJECT REVERSE DATE) UTF-8 UNSEEN",
             "A4": "SORT RETURN (UPDATE ALL) (REVERSE SUBJECT) UTF-8 ALL",
         }
