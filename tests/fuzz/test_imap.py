@@ -25,6 +25,9 @@ ARGUMENTS = [
     b"LOGIN {2+}",
     b"SEARCH RETURN (ALL COUNT SAVE) CHARSET UTF-8 OR (NOT SEEN) FROM x LARGER 10 $ UID 1:*",
     b'SEARCH HEADER a "b" SINCE 1-Feb-1994 KEYWORD x MODSEQ "/flags/\\\\Seen" all 5 1,2:4',
+    b"SORT RETURN (UPDATE PARTIAL 1:9 SAVE) (REVERSE DATE DISPLAYFROM) UTF-8 OLDER 9 OR 1:* $",
+    b'UID THREAD REFERENCES "us-ascii" UNSEEN NOT SUBJECT {3+}',
+    b'CANCELUPDATE "t" "a\\"b"',
     b'SELECT "a&AOk-" (QRESYNC (1 2 3:4 (1,2 3,4)) CONDSTORE)',
     b"STATUS Inbox (MESSAGES UIDNEXT HIGHESTMODSEQ)",
     b"STORE 1:2 (UNCHANGEDSINCE 3) +FLAGS.SILENT (\\Seen $Junk)",
@@ -138,6 +141,8 @@ class SessionTests(IMAPTestCase, FuzzCase):
                 [b"CREATE a", b"COPY 1:* a", b"SELECT a", b"STORE 1 +FLAGS (\\Deleted)", b"CLOSE"],
                 [b"FETCH 1:* (FLAGS ENVELOPE BODYSTRUCTURE BODY[] BINARY[1])", b"IDLE\r\nDONE"],
                 [b"SEARCH RETURN (SAVE) ALL", b"STORE $ FLAGS (x)", b"RENAME a b", b"DELETE b"],
+                [b"SEARCH RETURN (UPDATE) 2:*", b"STORE 1 -FLAGS x", b"THREAD REFS UTF-8 ALL"],
+                [b"SORT RETURN (UPDATE) (DATE) UTF-8 ALL", b"UID MOVE 1 a", b'CANCELUPDATE "t"'],
                 [b"APPEND Inbox {14+}\r\nSubject: x\r\n\r\n", b'LIST "" *', b"EXPUNGE", b"LOGOUT"],
                 [b"ENABLE QRESYNC", b"SELECT Inbox (QRESYNC (1 1))", b"UID FETCH 1:* UID"],
             )
