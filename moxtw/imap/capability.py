@@ -51,6 +51,8 @@ STATIC: Final[tuple[str, ...]] = (
     "COMPRESS=DEFLATE",  # RFC 4978
     "REPLACE",  # RFC 8508
     "CATENATE",  # RFC 4469
+    "MULTISEARCH",  # RFC 7377
+    "INPROGRESS",  # RFC 9585
     "NOTIFY",  # RFC 5465
     "CHILDREN",  # RFC 3348
     "OBJECTID",  # RFC 8474

@@ -52,12 +52,14 @@ _DATES: Final[dict[bytes, Callable[[int | None, int | None], Criterion]]] = {
 class Now:
     """What keys refer to when the search runs; `time` in microseconds since the epoch.
 
-    `live`: the result is kept up to date, so that ranges up to "*" have no end.
+    `live`: the result is kept up to date, so that ranges up to "*" have no end. `across`: the
+    mailbox is not the selected one, and its view knows no messages.
     """
 
     view: View
     time: int
     live: bool = False
+    across: bool = False
 
 
 Key = Callable[[Now], Criterion]
@@ -98,6 +100,8 @@ class Keys:
     _texts: int = 0
     # Sets of sequence numbers are among the keys.
     uses_numbers: bool = field(default=False)
+    # A saved result is among the keys.
+    uses_saved: bool = field(default=False)
 
     def all(self) -> Key:
         """One key or more: all must hold."""
@@ -184,14 +188,17 @@ class Keys:
         return text.decode("utf-8", "replace") if self.lenient else self.p.text(text)
 
     def _set(self, uid: bool) -> Key:
-        numbers = (
-            MessageSet(None, uid)
-            if self.p.take(b"$")
-            else MessageSet(self.p.sequence_set(), uid)
-        )
+        if self.p.take(b"$"):
+            self.uses_saved = True
+            numbers = MessageSet(None, uid)
+        else:
+            numbers = MessageSet(self.p.sequence_set(), uid)
 
         def key(now: Now) -> Criterion:
             view = now.view
+            if now.across and numbers.ranges is not None:
+                last = view.uids[-1] if view.uids else 0
+                return search.Uids(seqset.resolve(numbers.ranges, last))
             if now.live and numbers.uid and numbers.ranges is not None:
                 last = view.uids[-1] if view.uids else 0
                 return search.Uids(seqset.resolve_open(numbers.ranges, last))

@@ -20,6 +20,7 @@ from moxtw.imap.context import IMPLICIT_TLS, IMAPContext, IMAPListener
 from moxtw.imap.errors import Bad, Close, IMAPError, No
 from moxtw.imap.lexer import MAX_LINE, MAX_LITERAL, MAX_LITERALS, MAX_LITERALS_SIZE
 from moxtw.imap.parser import LITERAL, NeedLiteral, Parser
+from moxtw.imap.progress import Progress
 from moxtw.imap.registry import Command, State
 from moxtw.imap.session import Session, uid_required
 from moxtw.log import TRACE, TRACEAUTH, Logger
@@ -69,6 +70,7 @@ class IMAPServer(Connection):
         self._first = True
         self.appends: append.Appends | None = None
         self._stop = False
+        self._progress: Progress | None = None
         self._idling = False
 
     # -- Life of a connection -----------------------------------------------------------
@@ -194,6 +196,7 @@ class IMAPServer(Connection):
             if name in _NUMBERS and self.session is not None and self.session.uidonly:
                 await self._refuse(p, uid_required())
             args = await self._arguments(p, command)
+            self._progress = Progress(self, name, tag)
             text = await command.run(self, tag, args)
             if text is not None:
                 if command.notices:
@@ -221,6 +224,9 @@ class IMAPServer(Connection):
             await self._fail(tag, No("internal error", b"SERVERBUG"), p)
         finally:
             self._first = False
+            if self._progress is not None:
+                self._progress.end()
+                self._progress = None
             self._observe(name, result, self.clock.seconds() - started)
         if not self.closing:
             await self.drain(TRACE)
@@ -389,6 +395,11 @@ class IMAPServer(Connection):
         self.authenticated = True
         self.slow = False
         self.log = self.log.bind(account=session.account_name)
+
+    def progress_of(self, done: int, goal: int) -> None:
+        """How far the running command is."""
+        if self._progress is not None:
+            self._progress.done, self._progress.goal = done, goal
 
     async def wait_idle(self) -> None:
         """Wait for input or for a change by others."""

@@ -16,6 +16,7 @@ from moxtw.imap.commands import (
     listing,
     mailbox,
     metadata,
+    multisearch,
     notify,
     quota,
     replace,
@@ -45,6 +46,7 @@ COMMANDS: Final[dict[bytes, Command]] = collect(
         flags,
         copy,
         search,
+        multisearch,
         sort,
         context,
     )

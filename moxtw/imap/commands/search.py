@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from moxtw.imap import contexts, esearch
+from moxtw.imap import contexts, esearch, searching
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.errors import No
 from moxtw.imap.esearch import Return
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.imap.searchkeys import Key, Keys, Now
-from moxtw.store import messages, search
-from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
-    from moxtw.imap.session import View
 
 _CHARSETS: Final = {b"US-ASCII", b"ASCII", b"UTF-8"}
 # Numbers in one SEARCH response. Most clients look at one response only; some have a limit
@@ -75,7 +72,12 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
         criterion = args.key(Now(view, conn.app.store.now(), live))
         if args.uses_modseq:
             enable_condstore(conn, announce=False)
-        uids, modseqs = await conn.app.store.read(partial(_job, view, criterion, args.uses_modseq))
+        uids = await searching.find(conn, view.mailbox_id, criterion, view.uidnext)
+        modseqs: dict[int, int] = {}
+        if args.uses_modseq:
+            modseqs = await conn.app.store.read(
+                lambda tx: searching.modseqs(tx, view.mailbox_id, uids)
+            )
     except No:
         if save:
             # RFC 5182 2.1: a search that fails leaves an empty result.
@@ -106,17 +108,6 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
             )
         )
     return b"SEARCH done"
-
-
-def _job(
-    view: View, criterion: search.Criterion, with_modseq: bool, tx: Tx
-) -> tuple[list[int], dict[int, int]]:
-    uids = search.search(tx, view.mailbox_id, criterion, view.uidnext)
-    if not with_modseq or not uids:
-        return uids, {}
-    rows = messages.flags(tx, view.mailbox_id, [(uids[0], uids[-1])])
-    wanted = set(uids)
-    return uids, {row.uid: row.modseq for row in rows if row.uid in wanted}
 
 
 def _plain(conn: IMAPServer, numbers: list[int], modseq: int) -> None:
