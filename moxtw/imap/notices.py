@@ -8,11 +8,12 @@ numbers stay right: new messages, removals, changed flags.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from moxtw.imap import contexts, notify, seqset, wire
-from moxtw.imap.commands import fetch, status
+from moxtw.imap import contexts, notify, seqset, watching, wire
+from moxtw.imap.commands import fetch
+from moxtw.imap.errors import No
 from moxtw.store import annotations as annotation_ops
 from moxtw.store import mailboxes, messages
 from moxtw.store.tx import Tx
@@ -21,21 +22,22 @@ if TYPE_CHECKING:
     from moxtw.imap.notify import Watch
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session, View
+    from moxtw.imap.watching import Gathered
     from moxtw.store.annotations import Changed
-    from moxtw.store.model import Changes, FlagRow, MailboxChange
+    from moxtw.store.model import Changes, FlagRow, Mailbox, MailboxChange
 
 
 class Found(NamedTuple):
     """What has changed: in the list of mailboxes, in annotations, in the selected mailbox.
 
-    `subscribed` are the names subscribed to, None if nobody wants to know.
+    `gathered` is what else a client wants to know after NOTIFY.
     """
 
     listing: list[MailboxChange]
     entries: Sequence[Changed]
     changes: Changes | None
     updates: list[contexts.Update]
-    subscribed: frozenset[str] | None = None
+    gathered: Gathered | None
 
 
 def pending(conn: IMAPServer) -> bool:
@@ -49,40 +51,41 @@ def pending(conn: IMAPServer) -> bool:
     )
 
 
-async def poll(conn: IMAPServer, *, force: bool = False, hold: bool = False) -> None:
+async def poll(conn: IMAPServer, *, force: bool = False, between: bool = False) -> None:
     """Write what has changed since the store was last asked, if the bus told of anything.
 
-    force: ask the store in any case. hold: no command runs, the client may be about to send
-    one with sequence numbers.
+    force: ask the store in any case, and tell all of the selected mailbox. between: no command
+    runs, the client may be about to send one with sequence numbers.
     """
     session = conn.session
     if session is None:
         return
     view, watch = session.view, session.watch
-    if watch is not None and not watch.events:
-        return
-    due = view is not None and bool(view.held) and not hold
+    rules = None if force else watch
+    due = view is not None and bool(view.held) and not between and not session.silent
     if not (force or due or pending(conn)):
         return
     known = session.polled
     session.polled = max(session.polled, session.latest)
     now = conn.app.store.now()
-    telling = watch is None or watch.messages
-    entries_wanted = session.annotated if watch is None else watch.needs_entries
+    silent = rules is not None and session.silent
+    annotated = session.annotated if watch is None else watch.needs_entries
+    watcher = None if watch is None else watching.watcher(conn, session, watch, known)
 
     def job(tx: Tx) -> Found:
         listing = mailboxes.changes_since(tx, session.account_id, known)
         entries: Sequence[Changed] = []
-        subscribed = None
-        if entries_wanted:
+        if annotated:
             entries = annotation_ops.changed_since(tx, session.account_id, known)
-        if watch is not None and watch.needs_subscriptions:
-            subscribed = frozenset(mailboxes.subscriptions_of(tx, session.account_id))
-        if view is None or not telling:
-            return Found(listing, entries, None, [], subscribed)
-        changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
-        updates = contexts.find_updates(tx, view, changes, now)
-        return Found(listing, entries, changes, updates, subscribed)
+        changes: Changes | None = None
+        updates: list[contexts.Update] = []
+        if view is not None and not silent:
+            changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
+            updates = contexts.find_updates(tx, view, changes, now)
+        elif view is not None and view.contexts:
+            updates = _find_updates(tx, view, now)
+        gathered = None if watcher is None else watcher.gather(tx, listing)
+        return Found(listing, entries, changes, updates, gathered)
 
     try:
         found = await conn.app.store.read(job)
@@ -91,73 +94,30 @@ async def poll(conn: IMAPServer, *, force: bool = False, hold: bool = False) -> 
         raise
     if session.view is not view or session.watch is not watch:
         return
-    if watch is None:
-        _tell_listing(conn, session, found.listing)
-        _tell_entries(conn, session, found.entries)
-    else:
-        _tell_watched(conn, session, watch, found)
-    if view is not None and found.changes is not None:
-        added = tell(conn, session, view, found.changes, found.updates, hold=hold)
-        items = None if watch is None or watch.selected is None else watch.selected.items
-        if added is not None and items is not None:
-            await fetch.answer(conn, session, view, items, [(added, len(view.uids))])
-        if len(view.held) > notify.MAX_HELD:
-            # RFC 5465 5.8: as after NOTIFY NONE.
-            session.watch = notify.Watch()
-            conn.send(b"* OK [NOTIFICATIONOVERFLOW] too many changes: NOTIFY is off\r\n")
-        elif session.handle is not None and not view.held:
-            session.handle.seen(session.polled)
+    if found.gathered is not None:
+        session.polled = max(session.polled, found.gathered.modseq)
+    _tell_mailboxes(conn, session, found)
+    session.own = {modseq for modseq in session.own if modseq > session.polled}
+    if view is None:
+        return
+    if found.changes is None:
+        contexts.tell(conn, view, found.updates)
+        return
+    await _tell_messages(conn, session, view, found.changes, found.updates, rules, between)
+    if len(view.held) > notify.MAX_HELD:
+        # RFC 5465 5.8: as after NOTIFY NONE.
+        session.watch = notify.Watch()
+        conn.send(b"* OK [NOTIFICATIONOVERFLOW] too many changes: NOTIFY is off\r\n")
+    elif session.handle is not None and not view.held:
+        session.handle.seen(session.polled)
 
 
-def _tell_watched(conn: IMAPServer, session: Session, watch: Watch, found: Found) -> None:
-    """What a client wants to know of mailboxes (RFC 5465 5)."""
-    selected = 0 if session.view is None else session.view.mailbox_id
-    subscribed = watch.subscribed if found.subscribed is None else found.subscribed
-    wants = watch.wanting(
-        selected=selected,
-        subscribed=subscribed,
-        account=conn.app.config.dynamic.accounts.get(session.account_name),
-    )
-    _tell_listing(
-        conn, session, found.listing, lambda i, name: wants(notify.MAILBOX_NAME, i, name)
-    )
-    if found.subscribed is not None:
-        ids = {name: mailbox_id for mailbox_id, name in session.directory.items()}
-        for name in sorted(found.subscribed ^ watch.subscribed):
-            if wants(notify.SUBSCRIPTION_CHANGE, ids.get(name, 0), name):
-                attributes = [b"\\Subscribed"] if name in found.subscribed else []
-                if name not in ids:
-                    attributes.append(b"\\NonExistent")
-                conn.send(list_line(session, name, attributes=attributes))
-        watch.subscribed = found.subscribed
-    for kind, mailbox in found.listing:
-        old = watch.known.pop(mailbox.id, None)
-        if kind == "remove":
-            continue
-        new = watch.known[mailbox.id] = notify.counts(mailbox)
-        if old is None:
-            old = notify.Counts(0, 1, 0, 0)
-        items: list[bytes] = []
-        if old[:2] != new[:2] and wants(notify.MESSAGE_NEW, mailbox.id, mailbox.name):
-            items = [b"UIDNEXT", b"MESSAGES", b"UNSEEN"]
-        elif (
-            old[:2] == new[:2]
-            and (old.unseen != new.unseen or (session.condstore and old.modseq != new.modseq))
-            and wants(notify.FLAG_CHANGE, mailbox.id, mailbox.name)
-        ):
-            items = [b"UIDVALIDITY", b"UNSEEN"]
-        if items:
-            if session.condstore:
-                items.append(b"HIGHESTMODSEQ")
-            conn.send(status.status_line(session, mailbox, items))
-    _tell_entries(
-        conn,
-        session,
-        found.entries,
-        lambda mailbox_id, name: wants(
-            notify.MAILBOX_METADATA if mailbox_id else notify.SERVER_METADATA, mailbox_id, name
-        ),
-    )
+def _find_updates(tx: Tx, view: View, now: int) -> list[contexts.Update]:
+    """What changes in the results of searches by messages that the client knows."""
+    changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
+    known = [row for row in changes.changed if row.uid < view.uidnext]
+    changes = changes._replace(changed=known, uidnext=view.uidnext)
+    return contexts.find_updates(tx, view, changes, now)
 
 
 async def refresh(conn: IMAPServer) -> None:
@@ -170,73 +130,85 @@ async def refresh(conn: IMAPServer) -> None:
     if session is None or view is None or not view.contexts or not pending(conn):
         return
     now = conn.app.store.now()
-
-    def job(tx: Tx) -> list[contexts.Update]:
-        changes = messages.changes_since(tx, view.mailbox_id, view.modseq)
-        known = [row for row in changes.changed if row.uid < view.uidnext]
-        changes = changes._replace(changed=known, uidnext=view.uidnext)
-        return contexts.find_updates(tx, view, changes, now)
-
-    updates = await conn.app.store.read(job)
+    updates = await conn.app.store.read(lambda tx: _find_updates(tx, view, now))
     if session.view is view:
         contexts.tell(conn, view, updates)
 
 
-def _tell_listing(
-    conn: IMAPServer,
-    session: Session,
-    listing: list[MailboxChange],
-    wants: Callable[[int, str], bool] | None = None,
-) -> None:
-    """LIST for mailboxes that came, went, or have another name (RFC 5465 5.4's forms).
+def _tell_mailboxes(conn: IMAPServer, session: Session, found: Found) -> None:
+    """What is not about messages of the selected mailbox."""
+    watch, gathered = session.watch, found.gathered
+    changed = _take_names(conn, session, found.listing)
+    _tell_uidvalidity(conn, session, found.listing)
+    if watch is not None and gathered is not None:
+        watching.tell_names(conn, session, watch, gathered, changed)
+        watching.tell_counts(conn, session, found.listing, gathered)
+    else:
+        for _, old, mailbox in changed:
+            if mailbox is not None:
+                conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
+            elif session.rev2 and old is not None:
+                # Others take the unknown attribute for a mailbox that exists.
+                name = wire.mailbox(old, session.utf8)
+                conn.send(b'* LIST (\\NonExistent) "/" %b\r\n' % name)
+    _tell_entries(conn, session, found)
 
-    `wants` says of id and name whether the client asked to be told; without it, it did not ask.
+
+def _take_names(
+    conn: IMAPServer, session: Session, listing: Iterable[MailboxChange]
+) -> list[tuple[int, str | None, Mailbox | None]]:
+    """Take changed names into the session's directory.
+
+    Gives for each its mailbox's id, the former name and the mailbox, None for one that has gone.
     """
     directory = session.directory
-    new: dict[int, str] = {}
-    removed: list[int] = []
+    changed: list[tuple[int, str | None, Mailbox | None]] = []
     for kind, mailbox in listing:
         old = directory.get(mailbox.id)
-        if kind == "remove":
-            if old is None:
-                continue
-            removed.append(mailbox.id)
-            if session.rev2 if wants is None else wants(mailbox.id, old):
-                # Others take the unknown attribute for a mailbox that exists.
-                conn.send(
-                    b'* LIST (\\NonExistent) "/" %b\r\n' % wire.mailbox(old, session.utf8)
-                )
-        elif old != mailbox.name:
-            new[mailbox.id] = mailbox.name
-            if wants is None:
-                conn.send(list_line(session, mailbox.name, mailbox.special_use, old))
-            elif wants(mailbox.id, mailbox.name) or (old and wants(mailbox.id, old)):
-                conn.send(
-                    list_line(session, mailbox.name, mailbox.special_use, old, old_name=True)
-                )
-    if new or removed:
+        if kind != "remove" and old != mailbox.name:
+            changed.append((mailbox.id, old, mailbox))
+        elif kind == "remove" and old is not None:
+            changed.append((mailbox.id, old, None))
+    if changed:
         session.directory = conn.app.directories.changed(
-            session.account_id, directory, new.items(), removed
+            session.account_id,
+            directory,
+            [(mailbox_id, mailbox.name) for mailbox_id, _, mailbox in changed if mailbox],
+            [mailbox_id for mailbox_id, _, mailbox in changed if mailbox is None],
         )
+    return changed
 
 
-def _tell_entries(
-    conn: IMAPServer,
-    session: Session,
-    entries: Sequence[Changed],
-    wants: Callable[[int, str], bool] | None = None,
+def _tell_uidvalidity(
+    conn: IMAPServer, session: Session, listing: Iterable[MailboxChange]
 ) -> None:
+    """A mailbox that is renamed gets another UIDVALIDITY (RFC 5465 5.1)."""
+    view = session.view
+    if view is None:
+        return
+    for kind, mailbox in listing:
+        if mailbox.id == view.mailbox_id and kind != "remove":
+            view.name = mailbox.name
+            if mailbox.uidvalidity != view.uidvalidity:
+                view.uidvalidity = mailbox.uidvalidity
+                conn.sendUntaggedResponse(
+                    b"OK [UIDVALIDITY %d] with its new name" % view.uidvalidity
+                )
+
+
+def _tell_entries(conn: IMAPServer, session: Session, found: Found) -> None:
     """METADATA for entries that were set or removed (RFC 5464 4.4.2, RFC 5465 5.6, 5.7)."""
     of_server_only = "METADATA" not in session.enabled
+    wants = None if found.gathered is None else found.gathered.wants
     by_mailbox: dict[str, list[str]] = {}
-    own: Collection[int] = session.view.own if session.view is not None else ()
-    for mailbox_id, key, modseq in entries:
-        if modseq in own:
+    for mailbox_id, key, modseq in found.entries:
+        if modseq in session.own:
             continue
         name = session.directory.get(mailbox_id) if mailbox_id else ""
         if name is None:
             continue
-        if (name and of_server_only) if wants is None else not wants(mailbox_id, name):
+        event = notify.MAILBOX_METADATA if mailbox_id else notify.SERVER_METADATA
+        if (name and of_server_only) if wants is None else not wants(event, mailbox_id, name):
             continue
         by_mailbox.setdefault(name, []).append(key)
     for name, keys in sorted(by_mailbox.items()):
@@ -257,18 +229,13 @@ def list_line(
     special_use: int = 0,
     old: str | None = None,
     attributes: Iterable[bytes] = (),
-    *,
-    old_name: bool = False,
 ) -> bytes:
-    """A LIST response for a mailbox; `old` is its former name (RFC 9051 7.3.1, OLDNAME).
-
-    old_name: the client knows OLDNAME, though it may not have enabled IMAP4rev2.
-    """
+    """A LIST response for a mailbox; `old` is its former name (RFC 9051 7.3.1, OLDNAME)."""
     line = b'* LIST (%b) "/" %b' % (
         b" ".join([*attributes, *wire.uses(special_use)]),
         wire.mailbox(name, session.utf8),
     )
-    if old is not None and (session.rev2 or old_name):
+    if old is not None and session.rev2:
         line += b' ("OLDNAME" (%b))' % wire.mailbox(old, session.utf8)
     return line + b"\r\n"
 
@@ -311,61 +278,63 @@ def fetch_lines(session: Session, numbers: Iterable[int], rows: Sequence[FlagRow
     )
 
 
-def tell(
+async def _tell_messages(
     conn: IMAPServer,
     session: Session,
     view: View,
     changes: Changes,
-    updates: Iterable[contexts.Update] = (),
-    *,
-    hold: bool = False,
-) -> int | None:
+    updates: Iterable[contexts.Update],
+    rules: Watch | None,
+    between: bool,
+) -> None:
     """Write changes of the selected mailbox, and take them into the view.
 
-    hold: sequence numbers must stay as they are. Returns how many messages there were before
-    new ones came of which the caller is to tell more; None for none.
+    `rules` are those of NOTIFY, None to tell everything.
     """
-    watch = session.watch
-    untold: int | None = None
     if changes.keywords != view.keywords and not changes.gone:
         view.keywords = changes.keywords
         conn.send(flags_line(view.keywords))
     changed = changes.changed
+    own = view.own
     # Rows are ascending by UID, so new ones stand at the end.
     first_new = len(changed)
     while first_new and changed[first_new - 1].uid >= view.uidnext:
         first_new -= 1
     added = changed[first_new:]
-    if added:
-        uids = view.uids + array("I", [row.uid for row in added])
-        base = len(view.uids) + 1
-        view.uids = uids
-        conn.send(b"* %d EXISTS\r\n" % len(uids))
-        own = view.own
-        told = [(n, row) for n, row in enumerate(added, start=base) if row.modseq not in own]
-        if watch is not None and watch.selected is not None and watch.selected.items is not None:
-            untold = base - 1
-        else:
-            conn.send(fetch_lines(session, [n for n, _ in told], [row for _, row in told]))
     if changes.uidnext > view.uidnext:
         view.uidnext = changes.uidnext
+    if added:
+        base = len(view.uids) + 1
+        view.uids = view.uids + array("I", [row.uid for row in added])
+        conn.send(b"* %d EXISTS\r\n" % len(view.uids))
+        told = [(n, row) for n, row in enumerate(added, start=base) if row.modseq not in own]
+        numbers = [number for number, _ in told]
+        items = None if rules is None or rules.selected is None else rules.selected.items
+        if items is None:
+            conn.send(fetch_lines(session, numbers, [row for _, row in told]))
+        else:
+            slices = [(start - 1, stop) for start, stop in seqset.to_ranges(numbers)]
+            try:
+                await fetch.answer(conn, session, view, items, slices)
+            except No as exc:
+                conn.log.error("telling of new messages", err=exc)
     contexts.tell(conn, view, updates)
-    if hold and watch is not None and watch.delayed:
+    if between and rules is not None and rules.delayed:
+        # RFC 5465 6.1.2: sequence numbers stay as they are until a command.
         view.held += [uid for uid in changes.vanished if view.number(uid)]
     elif changes.vanished or view.held:
         gone, view.held = [*view.held, *changes.vanished], []
         expunge(conn, session, view, gone)
-    rows = [row for row in changed[:first_new] if row.modseq not in view.own]
-    if watch is None or watch.flags:
+    rows = [row for row in changed[:first_new] if row.modseq not in own]
+    if rules is None or rules.flags:
         conn.send(fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
     if changes.modseq > view.modseq:
         view.modseq = changes.modseq
-    if added or changes.vanished:
+    if (added or changes.vanished) and not view.held:
         view.uids = conn.app.uids.share(
             view.mailbox_id, view.uidvalidity, view.modseq, view.uidnext, view.uids
         )
-    view.own = {modseq for modseq in view.own if modseq > view.modseq}
-    return untold
+    view.own = {modseq for modseq in own if modseq > view.modseq}
 
 
 def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:

@@ -1,22 +1,19 @@
 """What a client wants to be told of all the time, and of which mailboxes (RFC 5465).
 
 After NOTIFY, changes are told also while no command runs, and only those that were asked for.
-What is told of mailboxes that are not selected is found by comparing their counts with those
-that the client has heard of; nothing is kept per change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from moxtw.imap.mailboxfilter import SELECTED_DELAYED, MailboxFilter, Predicate, resolve
 
 if TYPE_CHECKING:
     from moxtw.config.accounts import Account
     from moxtw.imap.fetchitems import Items
-    from moxtw.store.model import Mailbox
 
 MESSAGE_NEW: Final = "MessageNew"
 MESSAGE_EXPUNGE: Final = "MessageExpunge"
@@ -37,8 +34,8 @@ EVENTS: Final = (
     SERVER_METADATA,
 )
 
+# Removals that are held back from a client until one of its commands can tell them.
 MAX_HELD: Final = 1000
-"""Removals that are held back from a client until one of its commands can tell them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +50,10 @@ class Group:
     items: Items | None = None
 
 
-class Counts(NamedTuple):
-    """What a client was told, or could have asked, of a mailbox."""
-
-    messages: int
-    uidnext: int
-    unseen: int
-    modseq: int
-
-
-def counts(mailbox: Mailbox) -> Counts:
-    """The counts of a mailbox now."""
-    return Counts(mailbox.messages, mailbox.uidnext, mailbox.unseen, mailbox.modseq)
-
-
 class Watch:
     """What a session watches: groups in order of the command; none for NOTIFY NONE."""
 
-    __slots__ = ("events", "groups", "known", "selected", "subscribed")
+    __slots__ = ("events", "groups", "selected", "subscribed")
 
     def __init__(self, groups: Sequence[Group] = ()) -> None:
         self.groups = [group for group in groups if not group.where.selected]
@@ -78,8 +61,7 @@ class Watch:
             (group for group in groups if group.where.selected), None
         )
         self.events = frozenset(event for group in groups for event in group.events)
-        # Counts that were told, by mailbox id; names that were subscribed to.
-        self.known: dict[int, Counts] = {}
+        # Names that were subscribed to when the client was told last.
         self.subscribed: frozenset[str] = frozenset()
 
     @property
@@ -125,6 +107,9 @@ class Watch:
         ]
 
         def wants(event: str, mailbox_id: int, name: str) -> bool:
+            if event == SERVER_METADATA:
+                # RFC 5465 5.7: not about a mailbox.
+                return event in self.events
             if event in MESSAGE_EVENTS and mailbox_id == selected:
                 return False
             for fits, events in resolved:

@@ -242,17 +242,18 @@ class IMAPServer(Connection):
             if session is None or session.watch is None or not session.watch.events:
                 await self.wait()
                 continue
-            try:
-                await notices.poll(self, hold=True)
-            except IMAPError as exc:
-                self.log.error("telling changes", err=exc)
-            except StoreClosed:
-                raise
-            except StoreError as exc:
-                self.log.error("telling changes", err=exc)
-                session.polled = session.latest
-            await self.drain(TRACE)
-            if not notices.pending(self):
+            if not self.appends:
+                # Else their answers come first.
+                try:
+                    await notices.poll(self, between=True)
+                except StoreError as exc:
+                    if isinstance(exc, StoreClosed):
+                        raise
+                    self.log.error("telling changes", err=exc)
+                    await self.wait_idle()
+                    continue
+                await self.drain(TRACE)
+            if self.appends or not notices.pending(self):
                 await self.wait_idle()
 
     def _command(self, p: Parser, line: bytes) -> tuple[Command, bytes]:
@@ -373,8 +374,7 @@ class IMAPServer(Connection):
         def changed(modseq: int) -> None:
             if modseq > session.latest:
                 session.latest = modseq
-                if self._idling:
-                    self.wake()
+                self.nudge()
 
         # Listening first, so that nothing is missed.
         session.unsubscribe = self.app.store.changes.subscribe(session.account_id, changed)
@@ -400,6 +400,11 @@ class IMAPServer(Connection):
         """How far the running command is."""
         if self._progress is not None:
             self._progress.done, self._progress.goal = done, goal
+
+    def nudge(self) -> None:
+        """There may be changes to tell: end the wait for them, or for a command."""
+        if self._idling:
+            self.wake()
 
     async def wait_idle(self) -> None:
         """Wait for input or for a change by others."""

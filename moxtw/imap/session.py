@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from moxtw.imap import seqset
 from moxtw.imap.directory import Names
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from moxtw.imap.notify import Watch
     from moxtw.store.changes import SessionHandle
     from moxtw.store.model import Mailbox
+
+
+# So many own changes are remembered for a view that others' changes are not told of.
+_MAX_OWN: Final = 10_000
 
 
 class View:
@@ -138,6 +142,7 @@ class Session:
         "handle",
         "latest",
         "login_address",
+        "own",
         "polled",
         "qresync",
         "rev2",
@@ -165,6 +170,8 @@ class Session:
         # Modseq of the account of which the bus told, and up to which the store was asked.
         self.latest = 0
         self.polled = 0
+        # Modseqs above that which changes by this session took.
+        self.own: set[int] = set()
         # Names of all mailboxes by id, as the client may know them.
         self.directory: Names = {}
         self.handle: SessionHandle | None = None
@@ -204,16 +211,35 @@ class Session:
         view = self.view
         selected = 0 if view is None else view.mailbox_id
         known = mailbox_id != selected or view is None or not view.contexts
-        if modseq == self.polled + 1 and known and not (added_to and added_to == selected):
+        added = added_to and added_to == selected
+        if modseq == self.polled + 1 and known and not added and not self.withheld:
             self.polled = modseq
             if view is not None and mailbox_id == selected and view.modseq < modseq:
                 view.modseq = modseq
             if view is not None and self.handle is not None:
                 self.handle.seen(modseq)
         elif modseq > self.polled:
-            self.latest = max(self.latest, modseq)
+            self.made(modseq)
             if view is not None:
                 view.own.add(modseq)
+                if len(view.own) > _MAX_OWN:
+                    # Of the older ones the client is told once more, which does no harm.
+                    view.own = set(sorted(view.own)[_MAX_OWN // 2 :])
+
+    def made(self, modseq: int) -> None:
+        """A change by this session took `modseq`, and the selected mailbox may tell of it."""
+        self.latest = max(self.latest, modseq)
+        self.own.add(modseq)
+
+    @property
+    def silent(self) -> bool:
+        """Whether messages of the selected mailbox are not told of at all (RFC 5465 3.1)."""
+        return self.watch is not None and not self.watch.messages
+
+    @property
+    def withheld(self) -> bool:
+        """Whether changes of the selected mailbox are not told, or not all yet."""
+        return self.view is not None and (self.silent or bool(self.view.held))
 
     def close(self) -> None:
         """The connection has ended."""

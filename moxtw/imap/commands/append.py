@@ -115,6 +115,7 @@ class Appends:
             waiter, self.waiter = self.waiter, None
             if waiter is not None:
                 waiter.callback(None)
+            conn.nudge()
 
 
 def _reply(conn: IMAPServer, entry: _Entry) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
+    from moxtw.imap.session import Session
 
 
 def valid_name(name: str) -> str:
@@ -94,7 +96,7 @@ async def run_create(conn: IMAPServer, tag: bytes, args: Create) -> bytes:
         made, modseq = await conn.app.store.write(job)
     except StoreError as exc:
         raise refusal(exc) from exc
-    session.wrote(modseq)
+    _subscribed(session, modseq, {mailbox.name for mailbox in made})
     session.directory = conn.app.directories.changed(
         session.account_id, session.directory, ((m.id, m.name) for m in made)
     )
@@ -128,7 +130,7 @@ async def run_delete(conn: IMAPServer, tag: bytes, name: str) -> bytes:
     )
     if session.view is not None and session.view.mailbox_id == mailbox.id:
         # Its messages are to be told as removed.
-        session.latest = max(session.latest, modseq)
+        session.made(modseq)
     else:
         session.wrote(modseq)
     return b"DELETE done"
@@ -157,9 +159,9 @@ async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> byt
         raise refusal(exc) from exc
     view = session.view
     if old == "Inbox":
-        session.latest = max(session.latest, modseq)
-    else:
-        session.wrote(modseq)
+        session.made(modseq)
+        modseq = 0
+    _subscribed(session, modseq, {mailbox.name for _, mailbox in changed})
     session.directory = conn.app.directories.changed(
         session.account_id, session.directory, ((m.id, m.name) for _, m in changed)
     )
@@ -178,8 +180,25 @@ async def run_subscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:
     session = conn.session
     assert session is not None
     name = valid_name(name)
-    await conn.app.store.write(lambda tx: mailboxes.subscribe(tx, session.account_id, name))
+
+    def job(tx: Tx) -> int:
+        if not mailboxes.subscribe(tx, session.account_id, name):
+            return 0
+        return accounts.modseq(tx, session.account_id)
+
+    modseq = await conn.app.store.write(job)
+    _subscribed(session, modseq, {name})
     return b"SUBSCRIBE done"
+
+
+def _subscribed(session: Session, modseq: int, names: Collection[str], gone: bool = False) -> None:
+    """The session itself has changed subscriptions: it is not told of that."""
+    if modseq:
+        session.wrote(modseq)
+    watch = session.watch
+    if watch is not None:
+        known = watch.subscribed
+        watch.subscribed = known.difference(names) if gone else known.union(names)
 
 
 async def run_unsubscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:
@@ -188,11 +207,14 @@ async def run_unsubscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:
     assert session is not None
     name = valid_name(name)
 
-    def job(tx: Tx) -> bool:
-        there = mailboxes.find(tx, session.account_id, name) is not None
-        return mailboxes.unsubscribe(tx, session.account_id, name) or there
+    def job(tx: Tx) -> tuple[bool, int]:
+        if mailboxes.unsubscribe(tx, session.account_id, name):
+            return True, accounts.modseq(tx, session.account_id)
+        return mailboxes.find(tx, session.account_id, name) is not None, 0
 
-    if not await conn.app.store.write(job):
+    there, modseq = await conn.app.store.write(job)
+    _subscribed(session, modseq, {name}, gone=True)
+    if not there:
         raise No("there is neither such a mailbox nor a subscription", b"NONEXISTENT")
     return b"UNSUBSCRIBE done"
 

@@ -19,7 +19,6 @@ from moxtw.imap.notify import (
     MESSAGE_NEW,
     Group,
     Watch,
-    counts,
 )
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
@@ -94,6 +93,9 @@ def _group(p: Parser) -> Group:
     if where.selected and not events <= MESSAGE_EVENTS:
         raise Bad("only events of messages go with SELECTED and SELECTED-DELAYED")
     if items is not None:
+        if not where.selected:
+            # RFC 5465 8.
+            raise Bad("items of messages go with SELECTED and SELECTED-DELAYED only")
         # Nobody has looked at the messages: Seen stays as it is.
         sections = tuple(replace(section, seen=False) for section in items.sections)
         items = Items(items.columns, sections, asks_uid=True)
@@ -108,31 +110,28 @@ async def run_notify(conn: IMAPServer, tag: bytes, args: Notify) -> bytes:
     wanted = watch.selected.items if watch.selected is not None else None
     if wanted is not None and any(column.name == b"MODSEQ" for column in wanted.columns):
         enable_condstore(conn)
-    # What happened until now is told as it was, by which sequence numbers are right.
-    session.watch = None
-    await notices.poll(conn, force=True)
+    if args.groups:
+        # RFC 5465 3.1: as NOOP, with all that was withheld before.
+        await notices.poll(conn, force=True)
 
-    def job(tx: Tx) -> tuple[list[Mailbox], set[str]]:
-        listing = mailboxes.all(tx, session.account_id)
-        subscribed = mailboxes.subscriptions_of(tx, session.account_id)
-        return listing, subscribed
+    def job(tx: Tx) -> tuple[list[Mailbox], frozenset[str]]:
+        subscribed: frozenset[str] = frozenset()
+        if watch.needs_subscriptions:
+            subscribed = frozenset(mailboxes.subscriptions_of(tx, session.account_id))
+        return mailboxes.all(tx, session.account_id) if args.status else [], subscribed
 
-    listing, subscribed = await conn.app.store.read(job)
-    watch.known = {mailbox.id: counts(mailbox) for mailbox in listing}
-    watch.subscribed = frozenset(subscribed)
-    if args.status:
-        view = session.view
-        wants = watch.wanting(
-            selected=0 if view is None else view.mailbox_id,
-            subscribed=subscribed,
-            account=conn.app.config.dynamic.accounts.get(session.account_name),
-        )
-        items = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
-        if session.condstore:
-            items.append(b"HIGHESTMODSEQ")
-        for mailbox in listing:
-            if wants(MESSAGE_NEW, mailbox.id, mailbox.name):
-                conn.send(status_line(session, mailbox, items))
+    listing, watch.subscribed = await conn.app.store.read(job)
+    wants = watch.wanting(
+        selected=0 if session.view is None else session.view.mailbox_id,
+        subscribed=watch.subscribed,
+        account=conn.app.config.dynamic.accounts.get(session.account_name),
+    )
+    items = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
+    if session.condstore:
+        items.append(b"HIGHESTMODSEQ")
+    for mailbox in listing:
+        if wants(MESSAGE_NEW, mailbox.id, mailbox.name):
+            conn.send(status_line(session, mailbox, items))
     session.watch = watch
     return b"NOTIFY done"
 

@@ -152,7 +152,187 @@ class SelectedTests(NotifyCase):
         self.deliver()
         self.assertEqual(client.lines(), ["* 1 EXISTS", "* 1 FETCH (UID 1 FLAGS ())"])
         self.login().ok("CREATE Box")
-        self.assertEqual(client.lines(), ['* LIST () "/" Box'])
+        self.assertEqual(client.lines(), ['* LIST (\\HasNoChildren \\Subscribed) "/" Box'])
+
+
+class SilenceTests(NotifyCase):
+    """Nobody is told of the selected mailbox; what the client shows must stay true."""
+
+    def read(self, client: Client, uid: int) -> list[str]:
+        return client.ok(f"UID FETCH {uid} BODY.PEEK[TEXT]")
+
+    def test_own_changes_do_not_hide_those_of_others(self) -> None:
+        self.deliver(count=3)
+        for text in ("NONE", f"SET (PERSONAL {EVENTS})"):
+            client, other = self.watching(text), self.other()
+            last = len(client.protocol.session.view.uids)  # type: ignore[union-attr]
+            other.ok(f"STORE {last} +FLAGS.SILENT (\\Deleted)")
+            other.ok("EXPUNGE")
+            self.assertEqual(client.ok("NOOP"), [])
+            client.ok("STORE 1 +FLAGS.SILENT (\\Seen)")
+            client.ok("STORE 1 -FLAGS.SILENT (\\Seen)")
+            client.ok("CREATE x")
+            client.ok("DELETE x")
+            other.ok("NOOP")
+            self.clock.advance(60)
+            # Its content is kept as long as it is shown.
+            self.assertTrue(self.read(client, last), text)
+            self.assertEqual(len(client.ok("FETCH 1:* UID")), last)
+            lines = client.ok(f"NOTIFY SET (SELECTED {EVENTS})")
+            self.assertEqual(lines, [f"* {last} EXPUNGE"])
+            client.transport.loseConnection()
+
+    def test_others_do_not_take_over_what_is_held(self) -> None:
+        self.deliver(count=3)
+        client = self.watching(f"SET (SELECTED-DELAYED {EVENTS})")
+        other = self.other()
+        other.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+        client.lines()
+        other.ok("EXPUNGE")
+        self.deliver()
+        self.assertEqual(client.lines(), ["* 4 EXISTS", "* 4 FETCH (UID 4 FLAGS ())"])
+        self.assertIn("* 3 EXISTS", self.login().ok("SELECT Inbox"))
+        client.ok("STORE 3 +FLAGS.SILENT (\\Seen)")
+        client.ok("STORE 4 +FLAGS.SILENT (\\Seen)")
+        self.clock.advance(60)
+        self.assertEqual(len(client.ok("FETCH 1:* UID")), 4)
+        self.assertIn("* 3 EXISTS", self.login().ok("SELECT Inbox"))
+
+    def test_held_ones_stay_readable(self) -> None:
+        self.deliver(count=3)
+        client = self.watching(f"SET (SELECTED-DELAYED {EVENTS})")
+        other = self.other()
+        other.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other.ok("EXPUNGE")
+        client.lines()
+        client.ok("STORE 3 +FLAGS.SILENT (\\Seen)")
+        self.clock.advance(60)
+        self.assertIn("* 2 FETCH (UID 2 BODY[TEXT] {6}", client.ok("FETCH 2 BODY.PEEK[TEXT]"))
+        # NONE tells nothing; the next SET tells what was held.
+        self.assertEqual(client.ok("NOTIFY NONE"), [])
+        self.assertEqual(client.ok("NOOP"), [])
+        self.assertEqual(client.ok("NOTIFY SET (PERSONAL (MailboxName))"), ["* 2 EXPUNGE"])
+        self.assertEqual(client.ok("FETCH 2 UID"), ["* 2 FETCH (UID 3)"])
+
+    def test_idle(self) -> None:
+        client = self.watching("NONE")
+        client.send(b"a IDLE\r\n")
+        self.deliver()
+        self.login().ok("CREATE x")
+        self.assertEqual(client.lines(), ["+ idling"])
+        self.assertTrue(client.protocol.waiting)
+        client.send(b"DONE\r\nb NOOP\r\n")
+        self.assertEqual(client.lines(), ["a OK IDLE done", "b OK NOOP done"])
+
+    def test_results_of_searches_are_told(self) -> None:
+        # RFC 5267 4.3: that has nothing to do with NOTIFY.
+        self.deliver(count=3)
+        client = self.watching("SET (PERSONAL (MailboxName))")
+        client.send(b"x SEARCH RETURN (UPDATE ALL) UNSEEN OLDER 1000000\r\n")
+        client.ok("SEARCH RETURN (UPDATE COUNT) UNSEEN")
+        self.other().ok("STORE 2 +FLAGS.SILENT (\\Seen)")
+        self.assertEqual(client.lines(), ['* ESEARCH (TAG "t") REMOVEFROM (0 2)'])
+        self.clock.advance(600)
+        self.deliver()
+        self.assertTrue(client.protocol.waiting)
+        self.assertEqual(client.ok("NOOP"), [])
+
+    def test_own_appends(self) -> None:
+        client = self.watching("SET (PERSONAL (MessageNew MessageExpunge))")
+        [line] = client.command("APPEND Inbox {1+}\r\nx")
+        self.assertIn("APPENDUID", line)
+        self.assertEqual(client.ok("NOOP"), [])
+        self.assertEqual(
+            client.ok(f"NOTIFY SET (SELECTED {EVENTS})"),
+            ["* 1 EXISTS"],
+        )
+
+
+class OrderTests(NotifyCase):
+    def test_new_messages_come_before_the_results_they_are_in(self) -> None:
+        # RFC 5465 5.2.
+        client = self.watching("SET (SELECTED (MessageNew (FLAGS) MessageExpunge))")
+        client.ok("SEARCH RETURN (UPDATE COUNT) ALL")
+        self.deliver()
+        self.assertEqual(
+            client.lines(),
+            [
+                "* 1 EXISTS",
+                "* 1 FETCH (UID 1 FLAGS ())",
+                '* ESEARCH (TAG "t") ADDTO (0 1)',
+            ],
+        )
+
+    def test_answers_to_appends_come_with_what_they_made(self) -> None:
+        client = self.watching(f"SET (SELECTED {EVENTS})")
+        client.send(b"a APPEND Inbox {1+}\r\nx\r\nb APPEND Inbox {1+}\r\ny\r\n")
+        lines = client.lines()
+        self.assertEqual([line for line in lines if "FETCH" in line], [])
+        self.assertEqual([line[:5] for line in lines if " OK " in line], ["a OK ", "b OK "])
+        self.deliver()
+        self.assertEqual(client.lines(), ["* 3 EXISTS", "* 3 FETCH (UID 3 FLAGS ())"])
+
+    def test_own_messages_are_not_fetched(self) -> None:
+        client = self.watching("SET (SELECTED (MessageNew (FLAGS) MessageExpunge))")
+        lines = client.command("APPEND Inbox {1+}\r\nx")
+        self.assertEqual(lines[0], "* 1 EXISTS")
+        self.assertEqual(len(lines), 2)
+
+    def test_other_uidvalidity(self) -> None:
+        self.deliver(mailbox="Box")
+        client = self.watching(f"SET (SELECTED {EVENTS})", select="Box")
+        self.login().ok("RENAME Box Carton")
+        validity = self.mailbox("Carton").uidvalidity
+        self.assertEqual(
+            client.lines(), [f"* OK [UIDVALIDITY {validity}] with its new name"]
+        )
+
+    def test_modseq_among_the_items_enables_condstore(self) -> None:
+        client = self.login()
+        client.ok("SELECT Inbox")
+        [line] = client.ok("NOTIFY SET (SELECTED (MessageNew (MODSEQ) MessageExpunge))")
+        self.assertTrue(line.startswith("* OK [HIGHESTMODSEQ "), line)
+        self.deliver()
+        self.assertRegex(client.lines()[1], r"^\* 1 FETCH \(UID 1 MODSEQ \(\d+\)\)$")
+
+
+class OwnTests(NotifyCase):
+    def test_own_changes_are_not_told(self) -> None:
+        # RFC 5465 5.
+        self.deliver(count=2)
+        client = self.watching(
+            f"SET (SELECTED {EVENTS}) (PERSONAL (MessageNew MessageExpunge FlagChange MailboxName"
+            " SubscriptionChange MailboxMetadataChange ServerMetadataChange))"
+        )
+        other = self.other()
+        for command in (
+            "COPY 1 Sent", "SUBSCRIBE later", "UNSUBSCRIBE Trash", "CREATE a/b", "RENAME a c",
+            "DELETE c/b", 'SETMETADATA "" (/private/a "x")', 'SETMETADATA Sent (/private/a "x")',
+            "UID MOVE 2 Trash", "APPEND Drafts {1+}\r\nx",
+        ):  # fmt: skip
+            # With a change by somebody else just before, and without.
+            other.ok("CREATE z")
+            other.ok("DELETE z")
+            lines = [line for line in client.command(command)[:-1] if " z" not in line]
+            self.assertEqual(
+                [line for line in lines if "EXPUNGE" not in line and "COPYUID" not in line], []
+            )
+            self.assertEqual([line for line in client.lines() if " z" not in line], [], command)
+        other.ok("UNSUBSCRIBE later")
+        self.assertEqual(client.lines(), ['* LIST (\\NonExistent) "/" later'])
+
+    def test_own_flags_on_what_is_new_from_others(self) -> None:
+        other = self.other()
+        client = self.watching(f"SET (PERSONAL {EVENTS})", select="")
+        client.send(b"a NO")
+        self.deliver(mailbox="Sent")
+        self.assertEqual(client.lines(), ["* STATUS Sent (UIDNEXT 2 MESSAGES 1 UNSEEN 1)"])
+        other.ok("SELECT Sent")
+        other.ok("STORE 1 +FLAGS (\\Flagged)")
+        # Without CONDSTORE, too, and though no count has changed.
+        self.assertEqual(
+            plain(client.lines()), ["* STATUS Sent (UIDVALIDITY 1 UNSEEN 1)"]
+        )
 
 
 class OthersTests(NotifyCase):
@@ -186,6 +366,7 @@ class OthersTests(NotifyCase):
         other.ok("STORE 1 +FLAGS (\\Seen)")
         self.assertEqual(plain(client.lines()), ["* STATUS One (UIDVALIDITY 1 UNSEEN 0)"])
         other.ok("STORE 1 +FLAGS (\\Deleted)")
+        client.lines()
         other.ok("EXPUNGE")
         self.assertEqual(client.lines(), ["* STATUS One (UIDNEXT 2 MESSAGES 0 UNSEEN 0)"])
 
@@ -214,12 +395,20 @@ class OthersTests(NotifyCase):
     def test_names(self) -> None:
         client = self.watching("SET (PERSONAL (MailboxName))")
         other = self.login()
+        # RFC 5465 5.4's examples, with attributes as it wants them.
+        known = "(\\HasNoChildren \\Subscribed)"
         other.ok("CREATE Box")
-        self.assertEqual(client.lines(), ['* LIST () "/" Box'])
+        self.assertEqual(client.lines(), [f'* LIST {known} "/" Box'])
         other.ok("RENAME Box Carton")
-        self.assertEqual(client.lines(), ['* LIST () "/" Carton ("OLDNAME" (Box))'])
+        self.assertEqual(client.lines(), [f'* LIST {known} "/" Carton ("OLDNAME" (Box))'])
+        other.ok("UNSUBSCRIBE Carton")
+        self.assertEqual(client.lines(), [])
         other.ok("DELETE Carton")
         self.assertEqual(client.lines(), ['* LIST (\\NonExistent) "/" Carton'])
+        other.ok("CREATE Tr&AOQ-sh (USE (\\Trash))")
+        self.assertEqual(
+            client.lines(), ['* LIST (\\HasNoChildren \\Subscribed \\Trash) "/" Tr&AOQ-sh']
+        )
 
     def test_names_of_a_subtree_only(self) -> None:
         client = self.watching("SET (SUBTREE Work (MailboxName))")
@@ -227,7 +416,10 @@ class OthersTests(NotifyCase):
         other.ok("CREATE Home/a")
         self.assertEqual(client.lines(), [])
         other.ok("CREATE Work/b")
-        self.assertEqual(client.lines(), ['* LIST () "/" Work', '* LIST () "/" Work/b'])
+        self.assertEqual(client.lines(), [
+            '* LIST (\\HasChildren \\Subscribed) "/" Work',
+            '* LIST (\\HasNoChildren \\Subscribed) "/" Work/b',
+        ])  # fmt: skip
         # That was told by what NOTIFY asked for, and is not told again.
         client.ok("NOTIFY SET (PERSONAL (MailboxName))")
         self.assertEqual(client.ok("NOOP"), [])
@@ -236,11 +428,13 @@ class OthersTests(NotifyCase):
         client = self.watching("SET (PERSONAL (SubscriptionChange))")
         other = self.login()
         other.ok("UNSUBSCRIBE Trash")
-        self.assertEqual(client.lines(), ['* LIST () "/" Trash'])
+        self.assertEqual(client.lines(), ['* LIST (\\HasNoChildren \\Trash) "/" Trash'])
         other.ok("SUBSCRIBE Trash")
-        self.assertEqual(client.lines(), ['* LIST (\\Subscribed) "/" Trash'])
+        self.assertEqual(client.lines(), [
+            '* LIST (\\HasNoChildren \\Subscribed \\Trash) "/" Trash'
+        ])  # fmt: skip
         other.ok("SUBSCRIBE Nope")
-        self.assertEqual(client.lines(), ['* LIST (\\Subscribed \\NonExistent) "/" Nope'])
+        self.assertEqual(client.lines(), ['* LIST (\\NonExistent \\Subscribed) "/" Nope'])
 
     def test_subscribed_ones(self) -> None:
         other = self.other()
@@ -265,6 +459,12 @@ class OthersTests(NotifyCase):
         job(self.store, annotations.change, self.account.id, trash, value)
         self.assertEqual(client.lines(), [])
         client.ok("NOTIFY SET (PERSONAL (ServerMetadataChange))")
+        job(self.store, annotations.change, self.account.id, 0, value)
+        self.assertEqual(client.lines(), ['* METADATA "" /private/a'])
+        job(self.store, annotations.change, self.account.id, 0, [("/private/a", None)])
+        self.assertEqual(client.lines(), ['* METADATA "" /private/a'])
+        # The filter is of no matter: no mailbox is meant.
+        client.ok("NOTIFY SET (MAILBOXES nope (ServerMetadataChange))")
         job(self.store, annotations.change, self.account.id, 0, value)
         self.assertEqual(client.lines(), ['* METADATA "" /private/a'])
 
@@ -301,6 +501,12 @@ class SyntaxTests(NotifyCase):
             f"SET (SELECTED {EVENTS}) (SELECTED-DELAYED {EVENTS})",
             f"SET (SELECTED {EVENTS}) (SELECTED NONE)",
             "SET (SELECTED (MessageNew (NOPE) MessageExpunge))",
+            "SET (PERSONAL (MessageNew (FLAGS) MessageExpunge))",
+            "SET (SELECTED (MessageNew () MessageExpunge))",
+            "SET (SELECTED (MailboxName)) (SELECTED-DELAYED (MailboxName))",
+            "SET STATUS ()",
+            "SET (PERSONAL MessageNew)",
+            "SET " + " ".join(["(PERSONAL NONE)"] * 101),
             f"SET (SELECTED {EVENTS})(PERSONAL (MailboxName))",
         ):
             lines = client.command(f"NOTIFY {text}")
