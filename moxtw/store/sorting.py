@@ -262,7 +262,7 @@ def _columns(
         columns = Columns()
         _read(tx, mailbox_id, first, last, columns)
     # All that is there between two UIDs, and perhaps some that have gone since.
-    if orders is not None and (kept is None or columns.covers(kept)):
+    if orders is not None and columns.uids and (kept is None or columns.covers(kept)):
         orders.columns.keep(mailbox_id, columns)
     return columns if len(columns.uids) == len(uids) else columns.among(uids)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from moxtw.imap import contexts, esearch, seqset
+from moxtw.imap import contexts, esearch, searching, seqset
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.commands.search import parse_charset, refuse_charset
 from moxtw.imap.errors import Bad, No
@@ -159,16 +159,37 @@ class _Found:
         self.uids = uids
 
 
-def _find(
-    tx: Tx, mailbox_id: int, criterion: Criterion, known: array[int], uidnext: int
-) -> _Found:
-    if isinstance(criterion, search.All):
+class _Where(NamedTuple):
+    """Which messages a job works on: `found` in what is known of a mailbox, or (None) all."""
+
+    mailbox_id: int
+    known: array[int]
+    uidnext: int
+    found: list[int] | None
+
+    def find(self, tx: Tx) -> _Found:
+        """Those in view."""
+        if self.found is not None:
+            return _Found(self.known, self.found)
         with suppress(NoSuchMailbox):
-            mailbox = mailboxes.get(tx, mailbox_id)
-            if mailbox.uidnext == uidnext and mailbox.total + mailbox.deleted == len(known):
+            mailbox = mailboxes.get(tx, self.mailbox_id)
+            if (mailbox.uidnext, mailbox.total + mailbox.deleted) == (
+                self.uidnext,
+                len(self.known),
+            ):
                 # All that is there is in view.
-                return _Found(known, known.tolist())
-    return _Found(known, search.search(tx, mailbox_id, criterion, uidnext))
+                return _Found(self.known, self.known.tolist())
+        found = search.search(tx, self.mailbox_id, search.All(), self.uidnext)
+        return _Found(self.known, found)
+
+
+async def _search(conn: IMAPServer, view: View, criterion: Criterion) -> _Where:
+    """Search, piece by piece unless all is wanted."""
+    known, uidnext = view.uids, view.uidnext
+    found: list[int] | None = None
+    if not isinstance(criterion, search.All):
+        found = await searching.find(conn, view.mailbox_id, criterion, uidnext)
+    return _Where(view.mailbox_id, known, uidnext, found)
 
 
 class _Sorted(NamedTuple):
@@ -185,22 +206,17 @@ class _Sorted(NamedTuple):
 
 
 def _sort_job(
-    args: Sort,
-    tag: bytes,
-    orders: Orders | None,
-    known: array[int],
-    uidnext: int,
-    mailbox_id: int,
-    criterion: Criterion,
-    tx: Tx,
+    args: Sort, tag: bytes, orders: Orders | None, where: _Where, tx: Tx
 ) -> _Sorted:
-    found = _find(tx, mailbox_id, criterion, known, uidnext)
+    found = where.find(tx)
+    mailbox_id = where.mailbox_id
     uids = sorting.ordered(tx, mailbox_id, found.uids, args.order, orders=orders)
     wanted = args.wanted
     members: array[int] | None = None
     saved: Ranges = []
     if wanted is not None and b"UPDATE" in wanted:
-        members = array("I", found.uids)
+        # Some that were found may have gone.
+        members = array("I", found.uids if len(uids) == len(found.uids) else sorted(uids))
     if wanted is not None and b"SAVE" in wanted:
         saved = wanted.saved(uids)
     modseq = 0
@@ -237,16 +253,8 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
         contexts.check_tag(view, tag)
     try:
         criterion = _criterion(conn, view, args.program, live)
-        job = partial(
-            _sort_job,
-            args,
-            tag,
-            conn.app.orders,
-            view.uids,
-            view.uidnext,
-            view.mailbox_id,
-            criterion,
-        )
+        where = await _search(conn, view, criterion)
+        job = partial(_sort_job, args, tag, conn.app.orders, where)
         found = await _with_keys(conn, view.mailbox_id, job, args.order)
     except No:
         if save:
@@ -263,21 +271,13 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
     return b"SORT done"
 
 
-def _thread_job(
-    args: Thread,
-    orders: Orders | None,
-    known: array[int],
-    uidnext: int,
-    mailbox_id: int,
-    criterion: Criterion,
-    tx: Tx,
-) -> bytes:
-    found = _find(tx, mailbox_id, criterion, known, uidnext)
-    if not found.uids:
-        return b"* THREAD\r\n"
+def _thread_job(args: Thread, orders: Orders | None, where: _Where, tx: Tx) -> bytes:
+    found = where.find(tx)
     uids, forest = sorting.threads(
-        tx, mailbox_id, found.uids, args.algorithm, orders=orders
+        tx, where.mailbox_id, found.uids, args.algorithm, orders=orders
     )
+    if not uids:
+        return b"* THREAD\r\n"
     numbers = uids if args.uid else found.numbers(uids)
     return b"* THREAD " + threading.wire(forest, numbers) + b"\r\n"
 
@@ -287,9 +287,8 @@ async def run_thread(conn: IMAPServer, tag: bytes, args: Thread) -> bytes:
     view = conn.session.view if conn.session is not None else None
     assert view is not None
     criterion = _criterion(conn, view, args.program)
-    job = partial(
-        _thread_job, args, conn.app.orders, view.uids, view.uidnext, view.mailbox_id, criterion
-    )
+    where = await _search(conn, view, criterion)
+    job = partial(_thread_job, args, conn.app.orders, where)
     conn.send(await _with_keys(conn, view.mailbox_id, job))
     return b"THREAD done"
 

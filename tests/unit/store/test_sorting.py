@@ -84,6 +84,20 @@ class OrdersTests(SynchronousTestCase):
             self.assertIsNotNone(orders.sorted.find((self.box.id, order)))
         self.assertIsNotNone(orders.columns.find(self.box.id))
 
+    def test_all_have_gone_meanwhile(self) -> None:
+        orders = Orders()
+        self.add(620)
+        uids = self.uids()
+        job(self.store, changing.expunge, self.account.id, self.box.id, only_deleted=False)
+        for some in ([], [1], uids):
+            found, forest = job(
+                self.store, sorting.threads, self.box.id, some, "REFS", orders=orders
+            )
+            self.assertEqual((found.tolist(), forest.roots), ([], []))
+        self.assertEqual(
+            job(self.store, sorting.ordered, self.box.id, uids, ORDERS[0], orders=orders), []
+        )
+
     def test_room(self) -> None:
         cache: Cache[int, Kept] = Cache(40)
         some = Kept(1, 4, array("I", [1, 2, 3, 4]))
