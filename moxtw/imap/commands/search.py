@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from moxtw.imap import contexts, esearch, searching
+from moxtw.imap import contexts, esearch, searching, seqset
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.errors import No
 from moxtw.imap.esearch import Return
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.imap.searchkeys import Key, Keys, Now
+from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
@@ -21,6 +24,8 @@ _CHARSETS: Final = {b"US-ASCII", b"ASCII", b"UTF-8"}
 # Numbers in one SEARCH response. Most clients look at one response only; some have a limit
 # for the length of lines.
 _PER_LINE: Final = 50_000
+# Results of which an answer takes less time than a thread would.
+_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,51 +78,79 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
         if args.uses_modseq:
             enable_condstore(conn, announce=False)
         uids = await searching.find(conn, view.mailbox_id, criterion, view.uidnext)
-        modseqs: dict[int, int] = {}
-        if args.uses_modseq:
-            modseqs = await conn.app.store.read(
-                lambda tx: searching.modseqs(tx, view.mailbox_id, uids)
-            )
+        make = partial(_answer, tag, args, session.rev2, view.mailbox_id, view.uids, uids)
+        # What takes long is done beside the reactor.
+        long = len(uids) > _AT_ONCE or args.uses_modseq
+        answer = await conn.app.store.read(make) if long else make(None)
     except No:
         if save:
             # RFC 5182 2.1: a search that fails leaves an empty result.
             view.saved = []
         raise
-    # Rows of the store that this client has not been told of yet, or no longer, don't count.
-    numbers = view.numbers(uids)
-    found = [uid for uid, number in zip(uids, numbers, strict=True) if number]
-    if wanted is None and not session.rev2:
-        _plain(
-            conn,
-            found if args.uid else [number for number in numbers if number],
-            max(modseqs.values(), default=0),
-        )
-        return b"SEARCH done"
-    if wanted is None:
-        wanted = esearch.ALL
     if save:
-        view.saved = wanted.saved(found)
+        view.saved = answer.saved
     if live:
-        contexts.add(conn, view, tag, args.uid, criterion, found)
-    if not wanted.silent:
-        modseq = max([modseqs.get(uid, 0) for uid in wanted.told(found)], default=0)
-        numbered = None if args.uid else view.numbers
-        conn.send(
-            esearch.response(
-                tag, wanted, found, uid=args.uid, numbered=numbered, modseq=modseq
-            )
-        )
+        contexts.add(conn, view, tag, args.uid, criterion, answer.found)
+    conn.send(answer.response)
     return b"SEARCH done"
 
 
-def _plain(conn: IMAPServer, numbers: list[int], modseq: int) -> None:
+class _Answer(NamedTuple):
+    """The UIDs found, what SAVE keeps, and the response."""
+
+    found: Sequence[int]
+    saved: seqset.Ranges
+    response: bytes
+
+
+def _answer(
+    tag: bytes,
+    args: Search,
+    rev2: bool,
+    mailbox_id: int,
+    known: array[int],
+    uids: list[int],
+    tx: Tx | None,
+) -> _Answer:
+    """Make the answer; MODSEQ needs the store."""
+    numbering = seqset.Numbering(known)
+    numbers = numbering(uids)
+    # Rows of the store that this client has not been told of yet, or no longer, don't count.
+    found = uids if 0 not in numbers else [uid for uid, n in zip(uids, numbers, strict=True) if n]
+    modseqs: dict[int, int] = {}
+    if args.uses_modseq and tx is not None:
+        modseqs = searching.modseqs(tx, mailbox_id, found)
+    wanted = args.wanted
+    if wanted is None and not rev2:
+        told = found if args.uid else [number for number in numbers if number]
+        return _Answer(found, [], _plain(told, max(modseqs.values(), default=0)))
+    if wanted is None:
+        wanted = esearch.ALL
+    response = b""
+    if not wanted.silent:
+        modseq = max([modseqs.get(uid, 0) for uid in wanted.told(found)], default=0)
+        response = esearch.response(
+            tag,
+            wanted,
+            found,
+            uid=args.uid,
+            numbered=None if args.uid else numbering,
+            modseq=modseq,
+        )
+    saved = wanted.saved(found) if b"SAVE" in wanted else []
+    return _Answer(array("I", found), saved, response)
+
+
+def _plain(numbers: list[int], modseq: int) -> bytes:
     """SEARCH responses."""
+    lines = []
     for start in range(0, len(numbers) or 1, _PER_LINE):
         piece = numbers[start : start + _PER_LINE]
         line = b"* SEARCH" + (b" " + b" ".join([b"%d" % number for number in piece])) * bool(piece)
         if modseq and start + _PER_LINE >= len(numbers):
             line += b" (MODSEQ %d)" % modseq
-        conn.send(line + b"\r\n")
+        lines.append(line + b"\r\n")
+    return b"".join(lines)
 
 
 COMMANDS = (
