@@ -276,12 +276,16 @@ class ResyncTests(IMAPTestCase):
         self.assertTrue(other[0].startswith("t BAD VANISHED needs QRESYNC"))
 
 
+SEEDS = range(10, 13)
+
+
 class Watcher:
     """A client that keeps its own picture of the mailbox out of what it is told."""
 
-    def __init__(self, test: IMAPTestCase, rng: random.Random) -> None:
+    def __init__(self, test: IMAPTestCase, rng: random.Random, notify: bool) -> None:
         self.test = test
         self.rng = rng
+        self.choices = 12 if notify else 10
         self.client = test.login()
         self.qresync = rng.random() < 0.5
         if self.qresync:
@@ -289,6 +293,8 @@ class Watcher:
         self.uids: list[int | None] = []
         self.flags: dict[int, str] = {}
         self.idling = False
+        # After NOTIFY NONE and the like.
+        self.silent = False
         for line in self.client.ok("SELECT Inbox"):
             self.take(line)
         self.learn(self.client.ok("FETCH 1:* (UID FLAGS)") if self.uids else [])
@@ -323,18 +329,23 @@ class Watcher:
                 self.flags[uid] = match[3]
 
     def act(self) -> None:
-        rng, count = self.rng, len(self.uids)
+        rng = self.rng
+        # After NOTIFY, changes come at any time.
+        self.learn(self.client.lines())
+        count = len(self.uids)
         if self.idling:
             self.learn(self.client.lines())
             self.client.send(b"DONE\r\n")
             self.idling = False
             self.learn(self.client.lines())
             return
-        choice = rng.randrange(10)
+        choice = rng.randrange(self.choices)
         flag = rng.choice(("\\Seen", "\\Flagged", "\\Deleted", "kw1", "kw2"))
         sign = rng.choice("+-")
         uid = rng.choice(self.uids) if count else 1
-        if choice == 0:
+        if choice >= 10:
+            self.notify(rng.choice((0, 0, 1, 1, 2, 3)))
+        elif choice == 0 and not self.silent:
             self.client.send(b"t APPEND Inbox {%d+}\r\n%b\r\n" % (len(MAIL), MAIL))
             lines = self.client.lines()
             self.learn(lines)
@@ -368,19 +379,31 @@ class Watcher:
         else:
             self.learn(self.client.ok("NOOP"))
 
+    def notify(self, way: int) -> None:
+        events = "(MessageNew MessageExpunge FlagChange)"
+        text = (
+            f"SET (SELECTED {events})", f"SET (SELECTED-DELAYED {events})", "NONE",
+            f"SET (PERSONAL {events})",
+        )[way]  # fmt: skip
+        self.silent = way >= 2
+        self.learn(self.client.ok("NOTIFY " + text))
+
     def settle(self) -> None:
+        self.learn(self.client.lines())
         while self.idling:
             self.act()
+        if self.silent:
+            self.notify(0)
         self.learn(self.client.ok("NOOP"))
 
 
 class ManySessionsTests(IMAPTestCase):
     """Random commands of several sessions on one mailbox; each must keep a true view."""
 
-    def check(self, seed: int, steps: int) -> None:
+    def check(self, seed: int, steps: int, notify: bool = False) -> None:
         rng = random.Random(seed)
         self.deliver(count=4)
-        watchers = [Watcher(self, rng) for _ in range(4)]
+        watchers = [Watcher(self, rng, notify) for _ in range(4)]
         for _ in range(steps):
             rng.choice(watchers).act()
             if rng.random() < 0.1:
@@ -405,6 +428,11 @@ class ManySessionsTests(IMAPTestCase):
     def test_views_stay_true(self) -> None:
         for seed in (1, 2, 3):
             self.check(seed, 150)
+            job(self.store, _empty, self.account.id)
+
+    def test_views_stay_true_with_notify(self) -> None:
+        for seed in SEEDS:
+            self.check(seed, 150, notify=True)
             job(self.store, _empty, self.account.id)
 
 
