@@ -21,6 +21,7 @@ from moxtw.store.search import Criterion
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
+    from moxtw.imap.fetchitems import Items
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import View
     from moxtw.store.model import Changes
@@ -109,12 +110,21 @@ class Results(NamedTuple):
 
 
 class Context:
-    """A search with its results. The criterion is as of `time`, in microseconds, if `aging`."""
+    """A search with its results. The criterion is as of `time`, in microseconds, if `aging`.
 
-    __slots__ = ("aging", "criterion", "results", "tag", "time", "uid")
+    `items` are told of new messages that come into the results (RFC 5465 7).
+    """
+
+    __slots__ = ("aging", "criterion", "items", "results", "tag", "time", "uid")
 
     def __init__(
-        self, tag: bytes, uid: bool, criterion: Criterion, results: Results, time: int
+        self,
+        tag: bytes,
+        uid: bool,
+        criterion: Criterion,
+        results: Results,
+        time: int,
+        items: Items | None = None,
     ) -> None:
         self.tag = tag
         self.uid = uid
@@ -122,6 +132,7 @@ class Context:
         self.results = results
         self.aging = aged(criterion, 1) is not criterion
         self.time = time
+        self.items = items
 
     def is_old(self, now: int) -> bool:
         """Whether the search is to be made again for a later time."""
@@ -153,6 +164,7 @@ def add(
     uids: Sequence[int],
     order: Order | None = None,
     members: array[int] | None = None,
+    items: Items | None = None,
 ) -> None:
     """Keep the results of a search up to date, if there is room for it.
 
@@ -167,7 +179,7 @@ def add(
         return
     found = array("I", uids)
     results = Results(order, found, found if members is None else members)
-    view.contexts[tag] = Context(tag, uid, criterion, results, conn.app.store.now())
+    view.contexts[tag] = Context(tag, uid, criterion, results, conn.app.store.now(), items)
 
 
 def aging(conn: IMAPServer, view: View) -> bool:

@@ -1,8 +1,9 @@
 """RETURN options of SEARCH and SORT, and the ESEARCH response to them.
 
 RFC 9051 6.4.4 and 7.3.4 (before: RFC 4731), SAVE of RFC 5182, PARTIAL of RFC 9394 (before:
-RFC 5267 4.4), CONTEXT and UPDATE of RFC 5267 4. The same for every command that searches: the
-results come in the order in which they are told, UIDs ascending for SEARCH, sorted for SORT.
+RFC 5267 4.4), CONTEXT and UPDATE of RFC 5267 4, with the items of RFC 5465 7. It is the same for
+every command that searches: the results come in the order in which they are told, UIDs
+ascending for SEARCH, sorted for SORT.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple
 
 from moxtw.imap import seqset
 from moxtw.imap.errors import Bad
+from moxtw.imap.fetchitems import Items, parse_items
 from moxtw.imap.parser import MAX_NUMBER, Parser
 
 # Options that ask for data, and the others.
@@ -59,10 +61,14 @@ def parse_partial(p: Parser) -> Partial:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What a searching command shall return: upper-case options, with the range of PARTIAL."""
+    """What a searching command shall return: upper-case options, with the range of PARTIAL.
+
+    `items` are told of messages that come in later (UPDATE with items, RFC 5465 7).
+    """
 
     options: frozenset[bytes]
     partial: Partial | None = None
+    items: Items | None = None
 
     def __contains__(self, option: bytes) -> bool:
         return option in self.options
@@ -108,9 +114,10 @@ def parse_return(p: Parser, extra: frozenset[bytes] = frozenset()) -> Return | N
         return None
     options: set[bytes] = set()
     partial: Partial | None = None
+    items: Items | None = None
 
     def option() -> None:
-        nonlocal partial
+        nonlocal partial, items
         word = p.word()
         if word not in _KNOWN and word not in extra:
             raise Bad("unknown RETURN option")
@@ -122,6 +129,9 @@ def parse_return(p: Parser, extra: frozenset[bytes] = frozenset()) -> Return | N
         elif word == b"ALL" and word in options:
             # RFC 9394 3.1: one ALL at most.
             raise Bad("ALL is there twice")
+        elif word == b"UPDATE" and p.peek(b" ("):
+            p.space()
+            items = parse_items(p).unasked()
         options.add(word)
 
     p.parenthesised(option, empty=True)
@@ -132,7 +142,7 @@ def parse_return(p: Parser, extra: frozenset[bytes] = frozenset()) -> Return | N
     if not options & (_DATA | {b"SAVE"}):
         # RFC 4731 3.1: without any, all are returned.
         options.add(b"ALL")
-    return Return(frozenset(options), partial)
+    return Return(frozenset(options), partial, items)
 
 
 def response(

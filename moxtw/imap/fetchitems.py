@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Final
 
@@ -157,6 +157,11 @@ class Items:
         if self.sections:
             want |= Want.TREE | Want.PREFIX | Want.CONTENT | Want.FLAGS
         return want
+
+    def unasked(self) -> Items:
+        """The same for messages that nobody has looked at yet: Seen stays as it is."""
+        quiet = tuple(replace(section, seen=False) for section in self.sections)
+        return Items(self.columns, quiet, asks_uid=True)
 
     def with_column(self, name: bytes) -> Items:
         """These items and one more column, if it is not among them."""

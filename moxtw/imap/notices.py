@@ -19,6 +19,7 @@ from moxtw.store import mailboxes, messages
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
+    from moxtw.imap.fetchitems import Items
     from moxtw.imap.notify import Watch
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session, View
@@ -283,7 +284,7 @@ async def _tell_messages(
     session: Session,
     view: View,
     changes: Changes,
-    updates: Iterable[contexts.Update],
+    updates: Sequence[contexts.Update],
     rules: Watch | None,
     between: bool,
 ) -> None:
@@ -313,11 +314,12 @@ async def _tell_messages(
         if items is None:
             conn.send(fetch_lines(session, numbers, [row for _, row in told]))
         else:
-            slices = [(start - 1, stop) for start, stop in seqset.to_ranges(numbers)]
-            try:
-                await fetch.answer(conn, session, view, items, slices)
-            except No as exc:
-                conn.log.error("telling of new messages", err=exc)
+            await _tell_new(conn, session, view, numbers, items)
+        for update in updates:
+            # RFC 5465 7: before the response that names them.
+            if update.context.items is not None:
+                found = [number for number, row in told if update.results.has(row.uid)]
+                await _tell_new(conn, session, view, found, update.context.items)
     contexts.tell(conn, view, updates)
     if between and rules is not None and rules.delayed:
         # RFC 5465 6.1.2: sequence numbers stay as they are until a command.
@@ -335,6 +337,17 @@ async def _tell_messages(
             view.mailbox_id, view.uidvalidity, view.modseq, view.uidnext, view.uids
         )
     view.own = {modseq for modseq in own if modseq > view.modseq}
+
+
+async def _tell_new(
+    conn: IMAPServer, session: Session, view: View, numbers: Iterable[int], items: Items
+) -> None:
+    """FETCH of new messages, by ascending sequence numbers, with items that were asked for."""
+    slices = [(start - 1, stop) for start, stop in seqset.to_ranges(numbers)]
+    try:
+        await fetch.answer(conn, session, view, items, slices)
+    except No as exc:
+        conn.log.error("telling of new messages", err=exc)
 
 
 def expunge(conn: IMAPServer, session: Session, view: View, uids: Iterable[int]) -> None:

@@ -22,6 +22,9 @@ from moxtw.store.tx import Statement, Tx
 
 _MAX_NAME: Final = 1024  # bytes of UTF-8
 _MAX_DEPTH: Final = 100
+# Of one account: mailboxes, and names subscribed to.
+_MAX_MAILBOXES: Final = 20_000
+_MAX_SUBSCRIPTIONS: Final = 40_000
 
 _COLUMNS = (
     mailboxes.c.id,
@@ -139,6 +142,14 @@ _SUBSCRIBED = Statement(
 _SUBSCRIPTIONS = Statement(
     sa.select(subscriptions.c.name).where(subscriptions.c.account_id == bindparam("a"))
 )
+_COUNT_MAILBOXES = Statement(
+    sa.select(sa.func.count()).where(mailboxes.c.account_id == bindparam("a"), _LIVE)
+)
+_COUNT_SUBSCRIPTIONS = Statement(
+    sa.select(sa.func.count())
+    .select_from(subscriptions)
+    .where(subscriptions.c.account_id == bindparam("a"))
+)
 _SUBSCRIBE = Statement(
     subscriptions.insert().values(account_id=bindparam("a"), name=bindparam("n"))
 )
@@ -218,12 +229,14 @@ def create(
 ) -> list[Mailbox]:
     """Make a mailbox and the parents it lacks; returns them, parents first.
 
-    A special use moves to the new mailbox from the one that had it. Raises MailboxExists and
-    InvalidMailboxName.
+    A special use moves to the new mailbox from the one that had it. Raises MailboxExists,
+    InvalidMailboxName, and TooMany.
     """
     name = valid_name(name)
     if find(tx, account_id, name) is not None:
         raise MailboxExists(name)
+    if tx.value(_COUNT_MAILBOXES, a=account_id) >= _MAX_MAILBOXES:
+        raise TooMany("too many mailboxes")
     modseq = accounts.modseq(tx, account_id)
     made: list[Mailbox] = []
     parent_id = 0
@@ -396,6 +409,8 @@ def subscribe(tx: Tx, account_id: int, name: str) -> bool:
     name = valid_name(name)
     if tx.one(_SUBSCRIBED, a=account_id, n=name) is not None:
         return False
+    if tx.value(_COUNT_SUBSCRIPTIONS, a=account_id) >= _MAX_SUBSCRIPTIONS:
+        raise TooMany("too many subscriptions")
     tx.run(_SUBSCRIBE, a=account_id, n=name)
     # Whoever watches subscriptions is to look.
     accounts.modseq(tx, account_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from moxtw.imap import notices
@@ -55,7 +55,8 @@ def parse_notify(p: Parser) -> Notify:
     while p.take(b" "):
         groups.append(_group(p))
         if len(groups) > _MAX_GROUPS:
-            raise Bad("too many groups of events")
+            # RFC 5465 3.1.
+            raise No("too many groups of events", b"NOTIFICATIONOVERFLOW")
     if sum(group.where.selected for group in groups) > 1:
         raise Bad("only one of SELECTED and SELECTED-DELAYED can be given, once")
     return Notify(groups, status)
@@ -96,9 +97,7 @@ def _group(p: Parser) -> Group:
         if not where.selected:
             # RFC 5465 8.
             raise Bad("items of messages go with SELECTED and SELECTED-DELAYED only")
-        # Nobody has looked at the messages: Seen stays as it is.
-        sections = tuple(replace(section, seen=False) for section in items.sections)
-        items = Items(items.columns, sections, asks_uid=True)
+        items = items.unasked()
     return Group(where, frozenset(events), items)
 
 

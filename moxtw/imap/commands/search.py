@@ -90,7 +90,8 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
     if save:
         view.saved = answer.saved
     if live:
-        contexts.add(conn, view, tag, args.uid, criterion, answer.found)
+        items = wanted.items if wanted is not None else None
+        contexts.add(conn, view, tag, args.uid, criterion, answer.found, items=items)
     conn.send(answer.response)
     return b"SEARCH done"
 

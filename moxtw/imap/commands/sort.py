@@ -265,7 +265,15 @@ async def run_sort(conn: IMAPServer, tag: bytes, args: Sort) -> bytes:
         view.saved = found.saved
     if live:
         contexts.add(
-            conn, view, tag, args.uid, criterion, found.uids, args.order, found.members
+            conn,
+            view,
+            tag,
+            args.uid,
+            criterion,
+            found.uids,
+            args.order,
+            found.members,
+            wanted.items if wanted is not None else None,
         )
     conn.send(found.response)
     return b"SORT done"

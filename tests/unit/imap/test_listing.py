@@ -402,6 +402,18 @@ class HierarchyTests(IMAPTestCase):
             """,
         )
 
+    def test_limits(self) -> None:
+        client = self.login()
+        self.patch(mailboxes, "_MAX_MAILBOXES", 8)
+        client.ok("CREATE a/b")
+        [line] = client.command("CREATE c")
+        self.assertEqual(line, "t NO [LIMIT] too many mailboxes")
+        self.patch(mailboxes, "_MAX_SUBSCRIPTIONS", 9)
+        client.ok("SUBSCRIBE x")
+        [line] = client.command("SUBSCRIBE y")
+        self.assertEqual(line, "t NO [LIMIT] too many subscriptions")
+        client.ok("SUBSCRIBE x")
+
     def test_names_that_become_too_long_change_nothing(self) -> None:
         client = self.login()
         client.ok("CREATE a/" + "b" * 1000)

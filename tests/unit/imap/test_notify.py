@@ -263,6 +263,38 @@ class OrderTests(NotifyCase):
             ],
         )
 
+    def test_items_of_messages_that_come_into_results(self) -> None:
+        # RFC 5465 7.
+        for command in ("SEARCH RETURN (COUNT UPDATE (BODY[TEXT] FLAGS)) UNSEEN",
+                        "SORT RETURN (COUNT UPDATE (BODY[TEXT] FLAGS)) (ARRIVAL) UTF-8 UNSEEN",
+                        "UID SEARCH RETURN (UPDATE (BODY[TEXT] FLAGS) COUNT) UNSEEN"):  # fmt: skip
+            client = self.selected()
+            client.ok(command)
+            client.send(b"a IDLE\r\n")
+            count = len(client.protocol.session.view.uids)  # type: ignore[union-attr]
+            client.lines()
+            self.deliver()
+            self.deliver(flags=1)
+            lines = client.lines()
+            self.assertEqual(
+                [line for line in lines if "FLAGS ()" not in line or "BODY" in line],
+                [
+                    f"* {count + 1} EXISTS",
+                    f"* {count + 1} FETCH (UID {count + 1} FLAGS () BODY[TEXT] {{6}}",
+                    "body",
+                    ")",
+                    lines[5],
+                    f"* {count + 2} EXISTS",
+                    f"* {count + 2} FETCH (UID {count + 2} FLAGS (\\Seen))",
+                ],
+            )
+            self.assertIn("ADDTO", lines[5])
+            # Not when flags bring a message in.
+            other = self.other()
+            other.ok("STORE * -FLAGS (\\Seen)")
+            self.assertNotIn("BODY", " ".join(client.lines()))
+            client.transport.loseConnection()
+
     def test_answers_to_appends_come_with_what_they_made(self) -> None:
         client = self.watching(f"SET (SELECTED {EVENTS})")
         client.send(b"a APPEND Inbox {1+}\r\nx\r\nb APPEND Inbox {1+}\r\ny\r\n")
@@ -506,11 +538,14 @@ class SyntaxTests(NotifyCase):
             "SET (SELECTED (MailboxName)) (SELECTED-DELAYED (MailboxName))",
             "SET STATUS ()",
             "SET (PERSONAL MessageNew)",
-            "SET " + " ".join(["(PERSONAL NONE)"] * 101),
             f"SET (SELECTED {EVENTS})(PERSONAL (MailboxName))",
         ):
             lines = client.command(f"NOTIFY {text}")
             self.assertTrue(lines[-1].startswith("t BAD"), (text, lines))
+
+    def test_too_many_groups(self) -> None:
+        [line] = self.login().command("NOTIFY SET " + " ".join(["(PERSONAL NONE)"] * 101))
+        self.assertTrue(line.startswith("t NO [NOTIFICATIONOVERFLOW] "), line)
 
     def test_words_in_any_case(self) -> None:
         self.login().ok("notify set status (personal (messagenew messageexpunge flagchange))")
