@@ -8,8 +8,9 @@ outside.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from moxtw.mail.sortkeys import ThreadKeys
@@ -22,14 +23,16 @@ _STEPS: Final = 10
 
 
 class Forest(NamedTuple):
-    """Threads: the roots in order, and the children, in order, of those that have any.
+    """Threads: the roots in order, the first child of each node, and the sibling behind it.
 
-    Only a root may be a dummy, and then has two children or more.
+    -1 stands for none. Only a root may be a dummy, and then has two children or more. In
+    arrays, as many small objects would keep the collector of garbage busy.
     """
 
     size: int
     roots: list[int]
-    children: dict[int, list[int]]
+    first: array[int]
+    following: array[int]
 
 
 def order_by(keys: Sequence[int]) -> list[int]:
@@ -53,20 +56,13 @@ def order_by(keys: Sequence[int]) -> list[int]:
 def by_subject(keys: ThreadKeys, order: Sequence[int]) -> Forest:
     """ORDEREDSUBJECT: a thread for each base subject; `order` is that of sent dates."""
     firsts: dict[int, int] = {}
-    roots: list[int] = []
-    children: dict[int, list[int]] = {}
     words, starts = keys.words, keys.starts
+    parents = array("q", [-1]) * len(keys)
     for place in order:
-        subject = words[starts[place] + 1]
-        first = firsts.get(subject)
-        if first is None:
-            firsts[subject] = place
-            roots.append(place)
-        elif first in children:
-            children[first].append(place)
-        else:
-            children[first] = [place]
-    return Forest(len(keys), roots, children)
+        first = firsts.setdefault(words[starts[place] + 1], place)
+        if first != place:
+            parents[place] = first
+    return _grow(len(keys), parents, order)
 
 
 def by_references(keys: ThreadKeys, order: Sequence[int]) -> Forest:
@@ -88,25 +84,22 @@ def by_references_only(
     count = len(keys)
     parents = _prune(count, _link(keys))
     forest = _grow(count, parents, order)
-    tops: dict[int, int] = {}
+    tops = array("q", [-1]) * count
+    first, following = forest.first, forest.following
     for root in forest.roots:
-        for place in _below(forest, root):
-            tops[place] = root
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node < count:
+                tops[node] = root
+            node = first[node]
+            while node >= 0:
+                stack.append(node)
+                node = following[node]
     seen: dict[int, None] = {}
     for place in reversed(arrival):
         seen.setdefault(tops[place])
-    return Forest(count, list(seen)[::-1], forest.children)
-
-
-def _below(forest: Forest, root: int) -> Iterator[int]:
-    """The messages of a thread."""
-    stack = [root]
-    children = forest.children
-    while stack:
-        node = stack.pop()
-        if node < forest.size:
-            yield node
-        stack += children.get(node, ())
+    return Forest(count, list(seen)[::-1], first, following)
 
 
 def _link(keys: ThreadKeys) -> list[int]:
@@ -194,33 +187,36 @@ def _prune(count: int, parents: list[int]) -> list[int]:
 
 def _grow(count: int, parents: Sequence[int], order: Sequence[int]) -> Forest:
     """Steps 4 and 6: all siblings in order; a dummy counts as its first child."""
+    total = max(max(parents, default=-1) + 1, count)
+    first = array("q", [-1]) * total
+    last = array("q", [-1]) * total
+    following = array("q", [-1]) * total
     roots: list[int] = []
-    children: dict[int, list[int]] = {}
     for place in order:
         node = parents[place]
         if node < 0:
             roots.append(place)
             continue
-        siblings = children.get(node)
-        if siblings is not None:
-            siblings.append(place)
-            continue
-        children[node] = [place]
-        if node >= count:
-            roots.append(node)
-    return Forest(count, roots, children)
+        before = last[node]
+        if before >= 0:
+            following[before] = place
+        else:
+            first[node] = place
+            if node >= count:
+                roots.append(node)
+        last[node] = place
+    return Forest(count, roots, first, following)
 
 
 def _merge_subjects(keys: ThreadKeys, parents: list[int], forest: Forest) -> None:
     """Step 5: threads of the same base subject become one; changes `parents`."""
     count = forest.size
-    children = forest.children
+    first = forest.first
     table: dict[int, int] = {}
-
     words, starts = keys.words, keys.starts
 
     def subject(root: int) -> int:
-        return words[starts[root if root < count else children[root][0]] + 1]
+        return words[starts[root if root < count else first[root]] + 1]
 
     def is_response(place: int) -> int:
         return words[starts[place] + 2]
@@ -259,31 +255,35 @@ def _merge_subjects(keys: ThreadKeys, parents: list[int], forest: Forest) -> Non
 
 def wire(forest: Forest, numbers: Sequence[int]) -> bytes:
     """The threads as in a THREAD response (RFC 5256 section 5, thread-list); "" for none."""
-    count, roots, children = forest
+    count, roots, first, following = forest
+    parts: list[bytes] = []
     out: list[bytes] = []
+    # Siblings that are still to be written, those of the innermost parentheses last; -1: none.
+    left: list[int] = []
     for root in roots:
-        # Messages to be written with what hangs on them, and text.
-        stack: list[int | bytes] = [root]
+        node = root
         out.append(b"(")
-        while stack:
-            node = stack.pop()
-            if isinstance(node, bytes):
-                out.append(node)
-                continue
+        while True:
             while True:
+                child = first[node]
                 if node < count:
-                    out.append(b"%d" % numbers[node])
-                below = children.get(node)
-                if below is None:
-                    out.append(b")")
+                    out.append(b"%d" % numbers[node] if child < 0 else b"%d " % numbers[node])
+                if child < 0:
                     break
-                if node < count:
-                    out.append(b" ")
-                if len(below) == 1:
-                    node = below[0]
-                    continue
-                stack.append(b")")
-                for child in reversed(below):
-                    stack += (child, b"(")
+                if following[child] >= 0:
+                    left.append(following[child])
+                    out.append(b"(")
+                node = child
+            out.append(b")")
+            while left and left[-1] < 0:
+                left.pop()
+                out.append(b")")
+            if not left:
                 break
-    return b"".join(out)
+            node = left[-1]
+            left[-1] = following[node]
+            out.append(b"(")
+        if len(out) > _PIECE:
+            parts.append(b"".join(out))
+            out.clear()
+    return b"".join([*parts, *out])
