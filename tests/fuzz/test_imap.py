@@ -23,6 +23,11 @@ ARGUMENTS = [
     b'ID ("name" "x" "version" NIL)',
     b'LIST (SUBSCRIBED) "" (% "a*") RETURN (CHILDREN STATUS (MESSAGES SIZE))',
     b"LOGIN {2+}",
+    b'GETMETADATA (MAXSIZE 10 DEPTH infinity) "" (/private/a /shared/comment)',
+    b'SETMETADATA Inbox (/private/a "x" /private/vendor/b/c NIL /shared/d ~{3+}',
+    b"NOTIFY SET STATUS (SELECTED (MessageNew (UID BODY.PEEK[1]) MessageExpunge FlagChange))"
+    b" (SUBTREE (Inbox a/b) (MailboxName SubscriptionChange)) (PERSONAL NONE)",
+    b'LIST (SPECIAL-USE RECURSIVEMATCH) a (% b) RETURN (METADATA ("/private/a") SUBSCRIBED)',
     b"SEARCH RETURN (ALL COUNT SAVE) CHARSET UTF-8 OR (NOT SEEN) FROM x LARGER 10 $ UID 1:*",
     b'SEARCH HEADER a "b" SINCE 1-Feb-1994 KEYWORD x MODSEQ "/flags/\\\\Seen" all 5 1,2:4',
     b"SORT RETURN (UPDATE PARTIAL 1:9 SAVE) (REVERSE DATE DISPLAYFROM) UTF-8 OLDER 9 OR 1:* $",
@@ -142,9 +147,19 @@ class SessionTests(IMAPTestCase, FuzzCase):
                 [b"FETCH 1:* (FLAGS ENVELOPE BODYSTRUCTURE BODY[] BINARY[1])", b"IDLE\r\nDONE"],
                 [b"SEARCH RETURN (SAVE) ALL", b"STORE $ FLAGS (x)", b"RENAME a b", b"DELETE b"],
                 [b"SEARCH RETURN (UPDATE) 2:*", b"STORE 1 -FLAGS x", b"THREAD REFS UTF-8 ALL"],
-                [b"SORT RETURN (UPDATE) (DATE) UTF-8 ALL", b"UID MOVE 1 a", b'CANCELUPDATE "t"'],
+                [
+                    b"NOTIFY SET (SELECTED-DELAYED (MessageNew (BODY[]) MessageExpunge FlagChange))"
+                    b" (PERSONAL (MessageNew MessageExpunge FlagChange MailboxName))",
+                    b"STORE 1 +FLAGS (x \\Deleted)", b"CREATE a", b"COPY 1 Inbox", b"EXPUNGE",
+                    b"NOTIFY NONE", b"DELETE a",
+                ],
+                [b'SETMETADATA a (/private/x "1")', b"LIST (SUBSCRIBED) a % RETURN (CHILDREN)"],
+                [
+                    b"SORT RETURN (UPDATE (UID)) (DATE) UTF-8 ALL", b"UID MOVE 1 a",
+                    b'CANCELUPDATE "t"',
+                ],
                 [b"APPEND Inbox {14+}\r\nSubject: x\r\n\r\n", b'LIST "" *', b"EXPUNGE", b"LOGOUT"],
                 [b"ENABLE QRESYNC", b"SELECT Inbox (QRESYNC (1 1))", b"UID FETCH 1:* UID"],
             )
-        ]
+        ]  # fmt: skip
         self.fuzz(check, [*examples, *(b"t " + line + b"\r\n" for line in ARGUMENTS)], TOKENS)

@@ -24,6 +24,8 @@ _RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS", b"METAD
 # Selection options that names must fit (RFC 5258 3.1, RFC 6154 5.2), in order of CHILDINFO.
 _CRITERIA: Final = {b"SUBSCRIBED": None, b"SPECIAL-USE": None}.keys()
 _MAX_PATTERNS: Final = 100
+# Bytes of responses that are made at once.
+_PIECE: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +122,47 @@ async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
 
     status.asked(conn, args.status)
 
-    # Matching too, in the reader's thread: many patterns and many names take their time.
-    def job(tx: Tx) -> bytes:
-        listing = mailboxes.all(tx, session.account_id)
-        subscribed = mailboxes.subscriptions_of(tx, session.account_id)
-        listed = metadata.Listed(tx, session, args.metadata) if args.metadata else None
-        return b"".join(list_lines(session, args, listing, subscribed, listed))
-
-    conn.send(await conn.app.store.read(job))
+    listing = _Listing(session, args)
+    while piece := await conn.app.store.read(listing.piece):
+        conn.send(piece)
+        await conn.drain()
     return b"LIST done"
+
+
+class _Listing:
+    """The responses to a LIST in pieces, each made by a job of the store.
+
+    Matching is done there, too, in the reader's thread: many patterns and many names take
+    their time.
+    """
+
+    def __init__(self, session: Session, args: List) -> None:
+        self._session = session
+        self._args = args
+        self._lines: Iterator[bytes] | None = None
+        self._listed: metadata.Listed | None = None
+
+    def piece(self, tx: Tx) -> bytes:
+        """The next responses, none behind the last."""
+        if self._lines is None:
+            account_id = self._session.account_id
+            listing = mailboxes.all(tx, account_id)
+            subscribed = mailboxes.subscriptions_of(tx, account_id)
+            if self._args.metadata:
+                self._listed = metadata.Listed(tx, self._session, self._args.metadata)
+            self._lines = list_lines(
+                self._session, self._args, listing, subscribed, self._listed
+            )
+        if self._listed is not None:
+            self._listed.tx = tx
+        taken: list[bytes] = []
+        size = 0
+        for line in self._lines:
+            taken.append(line)
+            size += len(line)
+            if size >= _PIECE:
+                break
+        return b"".join(taken)
 
 
 def list_lines(

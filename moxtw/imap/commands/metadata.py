@@ -261,6 +261,8 @@ async def run_set(conn: IMAPServer, tag: bytes, args: Set) -> bytes:
     name = valid_name(args.mailbox) if args.mailbox else ""
     for entry, _ in args.values:
         _check_name(entry)
+    if len(args.values) > annotation_ops.MAX_COUNT:
+        raise No("too many entries in a command", b"METADATA TOOMANY")
 
     def job(tx: Tx) -> int:
         mailbox_id = _mailbox_id(tx, account_id, name)
@@ -283,10 +285,13 @@ async def run_set(conn: IMAPServer, tag: bytes, args: Set) -> bytes:
 
 
 class Listed:
-    """What LIST tells of the annotations of mailboxes (RFC 9590): each entry, NIL without."""
+    """What LIST tells of the annotations of mailboxes (RFC 9590): each entry, NIL without.
+
+    `tx` is the transaction that is read in.
+    """
 
     def __init__(self, tx: Tx, session: Session, entries: Sequence[str]) -> None:
-        self._tx = tx
+        self.tx = tx
         self._session = session
         self._entries = entries
         self._known = {
@@ -299,7 +304,7 @@ class Listed:
         values = [
             (
                 entry,
-                annotation_ops.value(self._tx, self._session.account_id, mailbox_id, entry)
+                annotation_ops.value(self.tx, self._session.account_id, mailbox_id, entry)
                 if (mailbox_id, entry) in self._known
                 else None,
             )

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moxtw.imap import names
+from moxtw.imap.commands import listing
 from moxtw.store import mailboxes
 from moxtw.store.errors import InvalidMailboxName
 from tests.support.store import job
@@ -285,6 +286,19 @@ class NoticeTests(ListCase):
         self.assertEqual(self.client.ok("RENAME other another"), [])
         lines = self.client.ok("SELECT new")
         self.assertFalse([line for line in lines if "LIST" in line])
+
+
+class LongTests(ListCase):
+    def test_in_pieces(self) -> None:
+        self.make(*(f"a/{n}" for n in range(50)))
+        self.client.ok('SETMETADATA a/7 (/private/comment "seven")')
+        command = 'LIST "" a* RETURN (STATUS (MESSAGES) METADATA (/private/comment))'
+        whole = self.client.ok(command)
+        self.assertEqual(len(whole), 51 * 3)
+        self.assertIn('* METADATA a/7 (/private/comment "seven")', whole)
+        self.assertIn("* METADATA a/8 (/private/comment NIL)", whole)
+        self.patch(listing, "_PIECE", 100)
+        self.assertEqual(self.client.ok(command), whole)
 
 
 class ReferenceTests(ListCase):

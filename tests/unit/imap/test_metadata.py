@@ -112,6 +112,8 @@ class MetadataTests(IMAPTestCase):
         self.assertTrue(lines[-1].startswith("t NO [METADATA TOOMANY]"), lines)
         lines = client.command(f'SETMETADATA INBOX (/private/a "{"x" * 60}")')
         self.assertTrue(lines[-1].startswith("t NO [METADATA MAXSIZE 60]"), lines)
+        lines = client.command("SETMETADATA INBOX (/private/x NIL /private/y NIL /private/z NIL)")
+        self.assertTrue(lines[-1].startswith("t NO [METADATA TOOMANY]"), lines)
         # All or nothing.
         self.assertEqual(
             client.ok("GETMETADATA INBOX /private/a"), ['* METADATA Inbox (/private/a "x")']
