@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moxtw.imap.errors import Bad
+from moxtw.imap.errors import No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 
@@ -28,7 +28,7 @@ async def run_cancel(conn: IMAPServer, tag: bytes, tags: list[bytes]) -> bytes:
     assert view is not None
     missing = [each for each in tags if each not in view.contexts]
     if missing:
-        raise Bad("there is no search with UPDATE that had this tag")
+        raise No("there is no search with UPDATE that had this tag")
     for each in tags:
         view.contexts.pop(each, None)
     return b"CANCELUPDATE done"
