@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
 
 from moxtw.imap.connection import Gone
 from moxtw.store import messages
-from moxtw.store.search import Criterion, Search
+from moxtw.store.search import And, Criterion, Search, Uids, looks_through_text
 from moxtw.store.tx import Tx
 
 if TYPE_CHECKING:
@@ -14,18 +17,50 @@ if TYPE_CHECKING:
 
 # Seconds of a piece.
 _PIECE: Final = 0.1
+MAX_UID: Final = 0xFFFFFFFF
+# From so many messages on, both halves are looked through at once: the database does most of
+# it, and has a thread for each.
+_HALVES_FROM: Final = 10_000
 
 
 async def find(
-    conn: IMAPServer, mailbox_id: int, criterion: Criterion, uid_below: int = 1 << 32
+    conn: IMAPServer,
+    mailbox_id: int,
+    criterion: Criterion,
+    uid_below: int = 1 << 32,
+    known: Sequence[int] = (),
 ) -> list[int]:
-    """UIDs of messages that fit, ascending. Raises Gone when the client has gone."""
-    work = Search(mailbox_id, criterion, uid_below)
-    while not await conn.app.store.read(lambda tx: work.step(tx, _PIECE)):
-        conn.progress_of(work.done, work.goal)
-        if conn.lost:
-            raise Gone
-    return work.found
+    """UIDs of messages that fit, ascending. Raises Gone when the client has gone.
+
+    known: UIDs that there are, ascending, if they are at hand.
+    """
+    works = [Search(mailbox_id, criterion, uid_below)]
+    if len(known) >= _HALVES_FROM and looks_through_text(criterion):
+        middle = known[len(known) // 2]
+        works = [
+            Search(mailbox_id, criterion, middle),
+            Search(mailbox_id, And((Uids([(middle, MAX_UID)]), criterion)), uid_below),
+        ]
+
+    async def run(work: Search) -> None:
+        while not await conn.app.store.read(lambda tx: work.step(tx, _PIECE)):
+            conn.progress_of(
+                sum(each.done for each in works), sum(each.goal for each in works)
+            )
+            if conn.lost:
+                raise Gone
+
+    if len(works) == 1:
+        await run(works[0])
+    else:
+        results = await DeferredList(
+            [Deferred.fromCoroutine(run(work)) for work in works], consumeErrors=True
+        )
+        for good, result in results:
+            failure: Any = result
+            if not good:
+                failure.raiseException()
+    return [uid for work in works for uid in work.found]
 
 
 def modseqs(tx: Tx, mailbox_id: int, uids: list[int]) -> dict[int, int]:

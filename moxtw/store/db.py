@@ -51,7 +51,7 @@ _IDS_BLOCK: Final = 4096
 _IDS_LOW: Final = 1024
 
 # Chores with a pause make one that is so many times as long while others write.
-_BUSY_PAUSE: Final = 10
+_BUSY_PAUSE: Final = 20
 
 
 class _Job:
@@ -133,7 +133,7 @@ class Store(Service):
         self._erase_timer: DelayedCall | None = None
         self._chores: list[Chore] = []
         self.add_chore(
-            "text index", lambda tx: self.backend.text_index.work(tx), delay=1, pause=0.02
+            "text index", lambda tx: self.backend.text_index.work(tx), delay=1, pause=0.005
         )
         self._erase_accounts: set[int] = set()
         self._erasing = False

@@ -84,6 +84,7 @@ __all__ = [
     "Thread",
     "Uids",
     "search",
+    "looks_through_text",
 ]
 
 _log = Logger("store")
@@ -104,6 +105,16 @@ def search(
     work = Search(mailbox_id, criterion, uid_below)
     work.step(tx)
     return work.found
+
+
+def looks_through_text(criterion: Criterion) -> bool:
+    """Whether texts of messages have to be looked through, and not just their columns."""
+    match criterion:
+        case Not(item):
+            return looks_through_text(item)
+        case And(items) | Or(items):
+            return any(map(looks_through_text, items))
+    return isinstance(criterion, Text | Body | Header)
 
 
 @dataclass(frozen=True, slots=True)

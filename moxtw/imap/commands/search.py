@@ -77,7 +77,9 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
         criterion = args.key(Now(view, conn.app.store.now(), live))
         if args.uses_modseq:
             enable_condstore(conn, announce=False)
-        uids = await searching.find(conn, view.mailbox_id, criterion, view.uidnext)
+        uids = await searching.find(
+            conn, view.mailbox_id, criterion, view.uidnext, view.uids
+        )
         make = partial(_answer, tag, args, session.rev2, view.mailbox_id, view.uids, uids)
         # What takes long is done beside the reactor.
         long = len(uids) > _AT_ONCE or args.uses_modseq

@@ -153,3 +153,18 @@ class ProgressTests(IMAPTestCase):
     def test_not_between_pieces_of_an_answer(self) -> None:
         for name in ("FETCH", "UID FETCH", "APPEND", "IDLE"):
             self.assertIn(name, progress._NOT_FOR)
+
+
+class HalvesTests(IMAPTestCase):
+    def test_both_halves_together(self) -> None:
+        self.patch(searching, "_HALVES_FROM", 2)
+        self.deliver(count=9)
+        self.deliver(b"Subject: other\r\n\r\nelse\r\n")
+        client = self.selected()
+        client.ok("STORE 3 +FLAGS.SILENT (\\Deleted)")
+        client.ok("EXPUNGE")
+        self.assertEqual(client.ok("SEARCH BODY body"), ["* SEARCH 1 2 3 4 5 6 7 8"])
+        self.assertEqual(client.ok("SEARCH NOT BODY body"), ["* SEARCH 9"])
+        self.assertEqual(client.ok("SEARCH UID 5:7 BODY body"), ["* SEARCH 4 5 6"])
+        self.assertEqual(client.ok("SEARCH 1:2 BODY body"), ["* SEARCH 1 2"])
+        self.assertEqual(client.ok("UID SEARCH OR BODY else UID 1"), ["* SEARCH 1 10"])
