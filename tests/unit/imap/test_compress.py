@@ -118,6 +118,15 @@ class CompressTests(IMAPTestCase):
         client.client.send(client.pack(b"DONE\r\n"))
         self.assertEqual(client.lines(), ["t OK IDLE done"])
 
+    def test_notify(self) -> None:
+        client = self.compressed()
+        client.command("SELECT Inbox")
+        client.command("NOTIFY SET (SELECTED (MessageNew MessageExpunge)) (PERSONAL (MailboxName))")
+        self.deliver()
+        self.assertEqual(client.lines(), ["* 1 EXISTS", "* 1 FETCH (UID 1 FLAGS ())"])
+        self.login().ok("CREATE x")
+        self.assertEqual(len(client.lines()), 1)
+
     def test_bomb(self) -> None:
         client = self.compressed()
         held = []
