@@ -417,6 +417,61 @@ class ConcurrencyTests(ServerCase):
         )
 
 
+    async def test_notify_hears_at_once_and_costs_nothing_in_between(self) -> None:
+        port = self.serve(plain_allowed=True)
+        tls_port = self.serve("imaps")
+        events = b"(MessageNew MessageExpunge FlagChange)"
+
+        def connect(secure: bool) -> Lines:
+            lines = Lines(tls_port if secure else port)
+            if secure:
+                lines.sock = insecure().wrap_socket(lines.sock)
+            lines.line()
+            lines.ask(b'LOGIN me@example.org "secret password"')
+            lines.ask(b"SELECT INBOX")
+            return lines
+
+        reads: list[object] = []
+        read = self.store.read
+
+        def counted(job: Any) -> Any:
+            reads.append(job)
+            return read(job)
+
+        self.patch(self.store, "read", counted)
+
+        def run() -> tuple[list[list[bytes]], int]:
+            watchers = [connect(secure) for secure in (False, True)]
+            silent = connect(False)
+            for lines in watchers:
+                lines.ask(b"NOTIFY SET (SELECTED %b) (PERSONAL %b)" % (events, events))
+            silent.ask(b"NOTIFY NONE")
+            silent.ask(b"IDLE")
+            writer = connect(False)
+            writer.ask(b"APPEND INBOX {3+}\r\nabc")
+            heard = [[lines.line(), lines.line()] for lines in watchers]
+            writer.ask(b"APPEND Archive {3+}\r\nabc")
+            for lines, told in zip(watchers, heard, strict=True):
+                told.append(lines.line())
+            # Nobody asks the store when nothing happens.
+            before = len(reads)
+            for _ in range(20):
+                writer.ask(b"CAPABILITY")
+            return heard, len(reads) - before
+
+        heard, used = await self.client(run)
+        for told in heard:
+            self.assertEqual(
+                told,
+                [
+                    b"* 1 EXISTS",
+                    b"* 1 FETCH (UID 1 FLAGS ())",
+                    b"* STATUS Archive (UIDNEXT 2 MESSAGES 1 UNSEEN 1)",
+                ],
+            )
+        self.assertEqual(used, 0)
+
+
 class MemoryTests(ServerCase):
     async def test_idle_sessions_are_small(self) -> None:
         """Both ends of each connection are in this process, so the bound is a loose one."""
