@@ -86,7 +86,15 @@ def _cut(data: bytes, partial: tuple[int, int] | None) -> bytes:
 
 
 def _literal(section: Section, data: bytes) -> bytes:
-    return b"%b {%d}\r\n%b" % (section.label, len(data), data)
+    return b"%b {%d}\r\n%b" % (section.label, len(data), without_nul(data))
+
+
+def without_nul(data: bytes) -> bytes:
+    """What can be in a literal (RFC 9051 section 9, CHAR8): x80 stands where a NUL is.
+
+    Sizes stay as they are. BINARY gives the NULs.
+    """
+    return data.replace(b"\0", b"\x80") if b"\0" in data else data
 
 
 def _binary(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | Stream]:

@@ -382,7 +382,7 @@ async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
             skip, data = max(skip - len(data), 0), data[skip:]
         data = data[:left]
         left -= len(data)
-        conn.send(data)
+        conn.send(data if source.encoding else sections.without_nul(data))
         await conn.drain()
         if not left:
             return

@@ -68,7 +68,7 @@ def parse_list(p: Parser) -> List:
             name = _option(p, _RETURN)
             if name == b"STATUS":
                 p.space()
-                items.extend(status.parse_items(p))
+                items.extend(i for i in status.parse_items(p) if i not in items)
             elif name == b"METADATA":
                 p.space()
                 entries[:] = metadata.parse_listed(p)

@@ -45,7 +45,8 @@ def parse_items(p: Parser) -> list[bytes]:
             raise Bad("unknown status item")
         return name
 
-    return p.parenthesised(item)
+    # Each is told once.
+    return list(dict.fromkeys(p.parenthesised(item)))
 
 
 def parse_status(p: Parser) -> tuple[str, list[bytes]]:

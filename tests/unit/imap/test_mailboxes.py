@@ -331,6 +331,13 @@ class ListTests(IMAPTestCase):
             """,
         )
 
+    def test_status_items_are_told_once(self) -> None:
+        client = self.login()
+        [line] = client.ok("STATUS Sent (RECENT RECENT MESSAGES)")
+        self.assertEqual(line, "* STATUS Sent (RECENT 0 MESSAGES 0)")
+        lines = client.ok('LIST "" Sent RETURN (STATUS (RECENT) STATUS (RECENT MESSAGES))')
+        self.assertEqual(lines[-1], line)
+
     def test_status_items(self) -> None:
         self.deliver(mailbox="a", count=2, flags=1)
         self.deliver(mailbox="a", flags=64)

@@ -343,6 +343,19 @@ class FetchTests(IMAPTestCase):
             """,
         )
 
+    def test_nul_in_a_message(self) -> None:
+        # A literal has none (RFC 9051 section 9), a literal8 may.
+        for padding in (b"", b"x" * 300_000):
+            mail = b"Subject: x\r\n\r\na\0b" + padding
+            self.deliver(mail)
+            client = self.selected()
+            size = len(mail)
+            client.send(b"a FETCH * BODY.PEEK[]\r\n")
+            self.assertIn(b" BODY[] {%d}\r\n" % size, data := client.output())
+            self.assertIn(b"\r\n\r\na\x80b", data)
+            client.send(b"a FETCH * BINARY.PEEK[]\r\n")
+            self.assertIn(b" BINARY[] ~{%d}\r\n%b" % (size, mail), client.output())
+
     def test_large_message_is_streamed(self) -> None:
         import base64
 
