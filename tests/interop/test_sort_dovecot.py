@@ -4,6 +4,7 @@ import imaplib
 import random
 import re
 
+from tests.support.imapload import IMAPLoad
 from tests.support.peers import Dovecot, need
 from tests.support.server import PASSWORD, LiveCase, expect_ok
 
@@ -24,6 +25,25 @@ ADDRESSES = (
     *("", "ann@x.org", "Bob <bob@x.org>", '"bob" <zoe@x.org>', "ANN@y.org", "<carl@x.org>"),
     *("=?utf-8?q?=C3=84nne?= <d@x.org>", "=?utf-8?q?=C3=A4nne?= <e@x.org>", "aMy@x.org, b@x.org"),
     *('"Smith, J." <j@x.org>', "Zoe (comment) <f@x.org>", "g@x.org (Gil)", "Friends: ann@x.org;"),
+)
+
+
+EXTENDED = (
+    b"SORT RETURN () (SUBJECT) UTF-8 ALL",
+    b"UID SORT RETURN (MIN MAX COUNT) (REVERSE FROM) UTF-8 ALL",
+    b"SORT RETURN (COUNT ALL) (DATE) US-ASCII 3:9",
+    b"SEARCH RETURN (PARTIAL 2:5) ALL",
+    b"SEARCH RETURN (UPDATE) SEEN",
+    b"SEARCH RETURN (UPDATE COUNT) UNSEEN",
+    b"UID SEARCH RETURN (UPDATE ALL) OR FLAGGED 3:*",
+    rb"STORE 2,4:5 +FLAGS (\Seen)",
+    rb"STORE 2 -FLAGS.SILENT (\Seen)",
+    rb"UID STORE 1 +FLAGS (\Flagged)",
+    rb"UID STORE 4 +FLAGS (\Deleted)",
+    b"EXPUNGE",
+    b'CANCELUPDATE "t8"',
+    rb"UID STORE 6 +FLAGS (\Seen)",
+    b"NOOP",
 )
 
 
@@ -104,4 +124,28 @@ class DovecotTests(LiveCase):
                 self.assertEqual(found[0][what], found[1][what], (seed, what))
         ours.logout()
         theirs.logout()
+        self.finish(server)
+
+    def test_same_extended_results_and_updates(self) -> None:
+        need("dovecot", root=True)
+        server = self.mail_server()
+        peer = Dovecot().start()
+        self.addCleanup(peer.stop)
+        rng = random.Random(9)
+        mail = [_message(rng, number, True) for number in range(30)]
+        answers = []
+        for session in (
+            IMAPLoad(server.ip, server.ports.imap, USER, PASSWORD),
+            IMAPLoad(peer.ip, peer.port, "u", peer.password),
+        ):
+            with session:
+                session.multiappend(b"INBOX", mail)
+                session.command(b"SELECT INBOX")
+                found = []
+                for command in EXTENDED:
+                    data = session.command(command, keep=True).data
+                    lines = [line for line in data.split(b"\r\n") if line[:9] == b"* ESEARCH"]
+                    found.append((command, sorted(lines)))
+                answers.append(found)
+        self.assertEqual(answers[0], answers[1])
         self.finish(server)
