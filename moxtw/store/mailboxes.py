@@ -294,13 +294,13 @@ def delete(tx: Tx, account_id: int, name: str) -> Mailbox:
 def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None, Mailbox]]:
     """Rename a mailbox and those below it; missing parents of the new name are made.
 
-    Returns what changed as (old name or None for made ones, mailbox). Inbox stays: a new
-    mailbox gets its messages, and copies of its annotations. Subscriptions keep the old
-    names. Raises NoSuchMailbox, MailboxExists, InvalidMailboxName, and what
-    `annotations.copy` raises.
+    Returns what changed as (old name or None for made ones, mailbox), the one of the new name
+    last for Inbox: that stays, and a new mailbox gets copies of its annotations. Its messages
+    are to be moved there with `transfer.move_some`. Subscriptions keep the old names.
+
+    Raises NoSuchMailbox, MailboxExists, InvalidMailboxName, and what `annotations.copy` raises.
     """
     from moxtw.store import annotations as annotation_ops
-    from moxtw.store import transfer
 
     new = valid_name(new)
     mailbox = named(tx, account_id, old)
@@ -308,7 +308,6 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
         raise MailboxExists(new)
     if old == "Inbox":
         made = create(tx, account_id, new)
-        transfer.move(tx, account_id, mailbox.id, [(1, 0xFFFFFFFF)], made[-1].id, adapt=False)
         annotation_ops.copy(tx, account_id, mailbox.id, made[-1].id)
         return [(None, m) for m in made]
     if new.startswith(old + "/"):

@@ -344,6 +344,34 @@ def move(
     return CopyResult(dest.uidvalidity, uids, dest_uids, modseq)
 
 
+_NEXT: Final = Statement(
+    sa.select(messages.c.uid)
+    .where(
+        messages.c.mailbox_id == bindparam("mailbox"),
+        messages.c.expunged == 0,
+        messages.c.uid <= bindparam("last"),
+    )
+    .order_by(messages.c.uid)
+    .limit(bindparam("most"))
+)
+
+
+def move_some(
+    tx: Tx, account_id: int, mailbox_id: int, dest_id: int, last_uid: int, most: int = 1000
+) -> int:
+    """Move the first messages of a mailbox, as they are; the modseq, 0 if there are none left.
+
+    Only those with UIDs up to `last_uid`. For what a mailbox holds altogether: in one job that
+    would hold up everybody.
+    """
+    uids = [row[0] for row in tx.all(_NEXT, mailbox=mailbox_id, last=last_uid, most=most)]
+    if not uids:
+        return 0
+    return move(
+        tx, account_id, mailbox_id, [(uids[0], uids[-1])], dest_id, adapt=False
+    ).modseq
+
+
 def _unreject(tx: Tx, place: dict[str, int], dest_id: int) -> set[int]:
     """Out of the rejects mailbox: what was refused is wanted after all. Returns the UIDs."""
     uids = set()

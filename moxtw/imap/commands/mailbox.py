@@ -10,7 +10,7 @@ from moxtw.imap import notices, objectid, wire
 from moxtw.imap.errors import No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
-from moxtw.store import accounts, mailboxes
+from moxtw.store import accounts, mailboxes, transfer
 from moxtw.store.errors import (
     InvalidMailboxName,
     MailboxExists,
@@ -160,6 +160,7 @@ async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> byt
     view = session.view
     if old == "Inbox":
         session.made(modseq)
+        await _empty(conn, session, new)
         modseq = 0
     _subscribed(session, modseq, {mailbox.name for _, mailbox in changed})
     session.directory = conn.app.directories.changed(
@@ -173,6 +174,23 @@ async def run_rename(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> byt
             # RFC 9051 6.3.6.
             conn.send(notices.list_line(session, mailbox.name, mailbox.special_use, former))
     return b"RENAME done"
+
+
+async def _empty(conn: IMAPServer, session: Session, name: str) -> None:
+    """Move what is in Inbox to another mailbox."""
+
+    def begin(tx: Tx) -> tuple[int, int, int]:
+        inbox = mailboxes.named(tx, session.account_id, "Inbox")
+        return inbox.id, mailboxes.named(tx, session.account_id, name).id, inbox.uidnext - 1
+
+    inbox_id, dest_id, last = await conn.app.store.read(begin)
+    while True:
+        modseq = await conn.app.store.write(
+            lambda tx: transfer.move_some(tx, session.account_id, inbox_id, dest_id, last)
+        )
+        if not modseq:
+            return
+        session.made(modseq)
 
 
 async def run_subscribe(conn: IMAPServer, tag: bytes, name: str) -> bytes:

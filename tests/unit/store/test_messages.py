@@ -388,11 +388,16 @@ class MailboxTests(StoreCase):
             [(None, "p"), ("a/b", "p/q"), ("a/b/c", "p/q/c")],
         )
 
-    def test_rename_inbox_moves_messages(self):
-        self.add()
+    def test_rename_inbox_leaves_it_and_messages_are_moved_in_pieces(self):
+        for _ in range(5):
+            self.add()
         job(self.store, mailboxes.rename, self.account.id, "Inbox", "old/mail")
-        self.assertEqual(self.uids(), [])
-        self.assertEqual(self.uids("old/mail"), [1])
+        places = (self.account.id, self.box("Inbox").id, self.box("old/mail").id)
+        for left in ([3, 4, 5], [5], [5]):
+            job(self.store, transfer.move_some, *places, 4, 2)
+            self.assertEqual(self.uids(), left)
+        self.assertEqual(job(self.store, transfer.move_some, *places, 4, 2), 0)
+        self.assertEqual(self.uids("old/mail"), [1, 2, 3, 4])
 
     def test_special_use_moves(self):
         self.create("Spam", SpecialUse.JUNK)
