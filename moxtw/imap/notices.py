@@ -343,6 +343,9 @@ async def _tell_new(
     conn: IMAPServer, session: Session, view: View, numbers: Iterable[int], items: Items
 ) -> None:
     """FETCH of new messages, by ascending sequence numbers, with items that were asked for."""
+    if session.condstore:
+        # RFC 7162 3.2.10: by it the client knows up to where it has heard of changes.
+        items = items.with_column(b"MODSEQ")
     slices = [(start - 1, stop) for start, stop in seqset.to_ranges(numbers)]
     try:
         await fetch.answer(conn, session, view, items, slices)

@@ -57,8 +57,8 @@ _USAGE = Statement(
 _NEXT_UIDVALIDITY = Statement(
     accounts.update()
     .where(accounts.c.id == bindparam("account_id"))
-    .values(next_uidvalidity=accounts.c.next_uidvalidity + 1)
-    .returning(accounts.c.next_uidvalidity - 1)
+    .values(next_uidvalidity=accounts.c.next_uidvalidity + bindparam("count"))
+    .returning(accounts.c.next_uidvalidity)
 )
 
 
@@ -171,10 +171,10 @@ def usage(tx: Tx, account_id: int) -> int:
     return used
 
 
-def next_uidvalidity(tx: Tx, account_id: int) -> int:
-    """A UIDVALIDITY that the account has not used yet."""
-    value: int = tx.value(_NEXT_UIDVALIDITY, account_id=account_id)
-    return value
+def next_uidvalidity(tx: Tx, account_id: int, count: int = 1) -> int:
+    """The first of `count` consecutive UIDVALIDITYs that the account has not used yet."""
+    value: int = tx.value(_NEXT_UIDVALIDITY, account_id=account_id, count=count)
+    return value - count
 
 
 _EXPUNGE_ALL = Statement(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -323,22 +325,32 @@ def rename(tx: Tx, account_id: int, old: str, new: str) -> list[tuple[str | None
             changed += [(None, m) for m in made]
             found = made[-1]
         parent_id = found.id
-    below = [m for m in all(tx, account_id) if m.name.startswith(old + "/")]
-    for moved in [mailbox, *below]:
-        name = new + moved.name[len(old) :]
-        if moved is not mailbox and find(tx, account_id, name) is not None:
+    listing = all(tx, account_id)
+    there = {m.name for m in listing}
+    moved = [mailbox, *(m for m in listing if m.name.startswith(old + "/"))]
+    # A name that was in use before must not bring back the old UIDs (RFC 9051 6.3.6).
+    uidvalidity = accounts.next_uidvalidity(tx, account_id, len(moved))
+    for number, former in enumerate(moved):
+        name = valid_name(new + former.name[len(old) :])
+        if name in there:
             raise MailboxExists(name)
-        # A name that was in use before must not bring back the old UIDs (RFC 9051 6.3.6).
-        tx.run(
-            _RENAME,
-            i=moved.id,
-            n=name,
-            p=parent_id if moved is mailbox else moved.parent_id,
-            m=modseq,
-            v=accounts.next_uidvalidity(tx, account_id),
+        renamed = replace(
+            former,
+            name=name,
+            parent_id=former.parent_id if number else parent_id,
+            modseq=modseq,
+            uidvalidity=uidvalidity + number,
         )
-        subscribe(tx, account_id, name)
-        changed.append((moved.name, get(tx, moved.id)))
+        changed.append((former.name, renamed))
+    renames = [m for former, m in changed if former is not None]
+    tx.many(
+        _RENAME,
+        [
+            {"i": m.id, "n": m.name, "p": m.parent_id, "m": m.modseq, "v": m.uidvalidity}
+            for m in renames
+        ],
+    )
+    _subscribe_all(tx, account_id, [m.name for m in renames])
     return changed
 
 
@@ -414,6 +426,15 @@ def subscribe(tx: Tx, account_id: int, name: str) -> bool:
     # Whoever watches subscriptions is to look.
     accounts.modseq(tx, account_id)
     return True
+
+
+def _subscribe_all(tx: Tx, account_id: int, names: Sequence[str]) -> None:
+    """Subscribe to valid names."""
+    known = subscriptions_of(tx, account_id)
+    new = [name for name in names if name not in known]
+    if len(known) + len(new) > _MAX_SUBSCRIPTIONS:
+        raise TooMany("too many subscriptions")
+    tx.many(_SUBSCRIBE, [{"a": account_id, "n": name} for name in new])
 
 
 def unsubscribe(tx: Tx, account_id: int, name: str) -> bool:

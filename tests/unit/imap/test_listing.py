@@ -505,3 +505,18 @@ class HierarchyTests(IMAPTestCase):
         other.ok("NOOP")
         self.assertEqual(other.ok("UID FETCH 1:* FLAGS"), [])
         other.ok("CLOSE")
+
+    def test_rename_of_many(self) -> None:
+        # The statements do not grow with what is there, only with what is renamed.
+        client = self.login()
+        client.ok("ENABLE IMAP4rev2")
+        for number in range(40):
+            self.mailbox(f"a/{number}/b")
+        lines = client.ok("RENAME a z")
+        self.assertEqual(len([line for line in lines if "OLDNAME" in line]), 81)
+        box = self.mailbox("z/7/b")
+        self.assertEqual(box.parent_id, self.mailbox("z/7").id)
+        found = job(self.store, mailboxes.all, self.account.id)
+        self.assertEqual(len({each.uidvalidity for each in found}), len(found))
+        self.assertEqual(client.ok('LIST "" a*'), [])
+        self.assertEqual(len(client.ok('LIST (SUBSCRIBED) "" z*')), 81)

@@ -326,6 +326,9 @@ class OrderTests(NotifyCase):
         self.assertTrue(line.startswith("* OK [HIGHESTMODSEQ "), line)
         self.deliver()
         self.assertRegex(client.lines()[1], r"^\* 1 FETCH \(UID 1 MODSEQ \(\d+\)\)$")
+        client.ok("NOTIFY SET (SELECTED (MessageNew (FLAGS) MessageExpunge))")
+        self.deliver()
+        self.assertIn("FLAGS () MODSEQ (", client.lines()[1])
 
 
 class OwnTests(NotifyCase):
