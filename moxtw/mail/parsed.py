@@ -8,17 +8,22 @@ import msgspec
 
 from moxtw.mail.addrlist import Mailbox, mailboxes
 from moxtw.mail.dates import parse_date
-from moxtw.mail.envelope import build_envelope, parse_addresses
+from moxtw.mail.envelope import Addresses, build_envelope, parse_addresses
 from moxtw.mail.header import Headers, parse_headers
 from moxtw.mail.mime import Buffer, Part, as_bytes, pack_tree, parse_message
 from moxtw.mail.sortkeys import SortKeys, links_of, make_keys
 from moxtw.mail.structure import structure_wires
-from moxtw.mail.text import MAX_SEARCH_TEXT, preview, search_text
+from moxtw.mail.text import MAX_SEARCH_TEXT, folded, preview, search_text
 from moxtw.mail.thread import bare_subject, in_reply_to, message_id, references
 from moxtw.mail.words import decode_header, header_text
 
 PARSE_VERSION: Final = 1
 """Grows when the result of `analyse` changes, so that stored results can be made anew."""
+
+
+_ADDRESS_FIELDS: Final = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+# Addresses of a field that are looked at whether comments stand in them.
+_MAX_PLAIN: Final = 50
 
 
 class ParsedMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +94,29 @@ def needs_smtputf8(root: Part, buf: bytes) -> bool:
     return False
 
 
+def _with_addresses(words: bytes, headers: Headers, addresses: Addresses) -> bytes:
+    """The text of the header, with addresses that comments are written into also without them.
+
+    A search for an address looks for what the envelope says (RFC 9051 6.4.4).
+    """
+    for name, entries in zip(_ADDRESS_FIELDS, addresses, strict=True):
+        if not any(b"(" in value for value in headers.raw_all(name)):
+            continue
+        said = [
+            folded(header_text(local + b"@" + host))
+            for _, _, local, host in entries[:_MAX_PLAIN]
+            if local and host
+        ]
+        missing = [address for address in said if address not in words]
+        start = (b"\n" + words).find(b"\n" + name + b":")
+        if missing and start >= 0:
+            end = words.find(b"\n", start)
+            end = len(words) if end < 0 else end
+            end -= words[end - 1 : end] == b"\r"
+            words = b" ".join([words[:end], *missing]) + words[end:]
+    return words
+
+
 def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
     """Parse a complete message. Never fails; the time is linear in the size of the message.
 
@@ -116,7 +144,7 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
         bodystructure=bodystructure,
         tree=pack_tree(root),
         preview=preview(root, data),
-        header_text=header_words,
+        header_text=_with_addresses(header_words, headers, addresses),
         body_text=body_words,
         message_id=own_id,
         references=ids,

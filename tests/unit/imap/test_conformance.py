@@ -360,7 +360,7 @@ class SearchTests(ConformanceCase):
         for data in (
             b"From: user-from@domain.org\r\nTo: user-to@domain.org\r\n",
             b"From: RealFrom <user-from@domain.org>\r\nTo: RealTo <user-to@domain.org>\r\n",
-            b"From: <user-from@domain.org>\r\nTo: <user-to@domain.org>\r\n",
+            b"From: <user-from (comment)@ (comment) domain.org>\r\nTo: <user-to@domain.org>\r\n",
             b"From: user-from@domain.org (RealFrom)\r\nTo: user-to@domain.org (RealTo)\r\n",
             b"From: user-from1@domain.org, user-from2@domain.org\r\nCc: x@domain.org\r\n",
             b"To: groupname: groupuser1@domain.org, g2@domain.org;,\r\n"

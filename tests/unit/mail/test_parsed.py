@@ -145,6 +145,15 @@ class AnalyseTests(SynchronousTestCase):
         self.assertEqual(parsed.preview, "text")
         self.assertNotIn(b"\0", parsed.envelope)
 
+    def test_addresses_with_comments_in_them_are_found(self) -> None:
+        parsed = analyse(b"From: Joe <joe(x)@(y)X.Example>\r\nTo: a@b (Ann)\r\n\r\nbody\r\n")
+        self.assertEqual(
+            parsed.header_text,
+            b"from: joe <joe(x)@(y)x.example> joe@x.example\r\nto: a@b (ann)\r\n\r\n",
+        )
+        parsed = analyse(b"To: a (x)@b")
+        self.assertEqual(parsed.header_text, b"to: a (x)@b a@b")
+
     def test_any_buffer(self) -> None:
         expected = analyse(COMPLEX)
         with mmap.mmap(-1, len(COMPLEX)) as mapped:
