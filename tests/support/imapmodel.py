@@ -21,7 +21,7 @@ class RuleError(AssertionError):
     """The server told what it may not tell, or what cannot be."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Known:
     """What a client knows of a message."""
 
@@ -223,13 +223,11 @@ class Model:
         unknown = uids - known
         before = [message for message in box.messages if message.uid not in uids]
         if unknown:
-            # Messages whose UIDs have not been told stand at the end.
-            count = len(unknown)
             nameless = [message for message in before if not message.uid]
-            if len(nameless) < count:
+            if len(nameless) < len(unknown):
                 self.fail(f"VANISHED of unknown messages {sorted(unknown)}")
-            for message in nameless[:count]:
-                before.remove(message)
+            # Which of the messages without a UID they are is not known, nor who is where now.
+            before = [Known() for _ in range(len(before) - len(unknown))]
         box.messages = before
         box.exists = len(before)
 
