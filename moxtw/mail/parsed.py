@@ -14,7 +14,7 @@ from moxtw.mail.mime import Buffer, Part, as_bytes, pack_tree, parse_message
 from moxtw.mail.sortkeys import SortKeys, links_of, make_keys
 from moxtw.mail.structure import structure_wires
 from moxtw.mail.text import MAX_SEARCH_TEXT, folded, preview, search_text
-from moxtw.mail.thread import bare_subject, in_reply_to, message_id, references
+from moxtw.mail.thread import bare_subject, in_reply_to, message_id, once, reference_chain
 from moxtw.mail.words import decode_header, header_text
 
 PARSE_VERSION: Final = 1
@@ -133,7 +133,7 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
     subject = decode_header(raw_subject) if raw_subject else ""
     base, is_response = bare_subject(subject)
     own_id = message_id(headers)
-    ids = references(headers)
+    chain = reference_chain(headers)
     replied = in_reply_to(headers)
     raw_date = headers.raw(b"date")
     date = parse_date(header_text(raw_date)) if raw_date else None
@@ -147,7 +147,7 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
         header_text=_with_addresses(header_words, headers, addresses),
         body_text=body_words,
         message_id=own_id,
-        references=ids,
+        references=once(chain),
         in_reply_to=replied,
         subject=subject,
         subject_base=base.casefold(),
@@ -171,6 +171,6 @@ def analyse(buf: Buffer, text_limit: int = MAX_SEARCH_TEXT) -> ParsedMessage:
             to=addresses.to,
             cc=addresses.cc,
             message_id=own_id,
-            links=links_of(ids, replied),
+            links=links_of(chain, replied),
         ),
     )

@@ -18,7 +18,7 @@ from moxtw.mail.collate import casemap
 from moxtw.mail.dates import parse_date
 from moxtw.mail.envelope import parse_addresses
 from moxtw.mail.header import parse_headers
-from moxtw.mail.thread import bare_subject, in_reply_to, message_id, references
+from moxtw.mail.thread import bare_subject, in_reply_to, message_id, reference_chain
 from moxtw.mail.words import decode_header, header_text
 
 # Bytes of a key that are kept; what differs behind them counts as equal.
@@ -192,6 +192,6 @@ def read_keys(data: bytes) -> tuple[int | None, SortKeys]:
         to=addresses.to,
         cc=addresses.cc,
         message_id=message_id(headers),
-        links=links_of(references(headers), in_reply_to(headers)),
+        links=links_of(reference_chain(headers), in_reply_to(headers)),
     )
     return (None if date is None else date[0]), keys

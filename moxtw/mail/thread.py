@@ -60,16 +60,21 @@ def _ids(value: bytes) -> list[str]:
     return ids
 
 
+def reference_chain(headers: Headers) -> list[str]:
+    """The canonical ids in References as they stand there, oldest first."""
+    raw = headers.raw(b"references")
+    return _ids(raw) if raw else []
+
+
 def references(headers: Headers) -> list[str]:
     """The canonical ids in References, oldest first, each once (the last place counts)."""
-    raw = headers.raw(b"references")
-    return _once(_ids(raw)) if raw else []
+    return once(reference_chain(headers))
 
 
 def in_reply_to(headers: Headers) -> list[str]:
-    """The canonical ids in In-Reply-To, in order, each once."""
+    """The canonical ids in In-Reply-To, in order, each once (the first place counts)."""
     raw = headers.raw(b"in-reply-to")
-    return _once(_ids(raw)) if raw else []
+    return list(dict.fromkeys(_ids(raw))) if raw else []
 
 
 def message_id(headers: Headers) -> str:
@@ -78,7 +83,8 @@ def message_id(headers: Headers) -> str:
     return canonical_message_id(header_text(raw)) if raw else ""
 
 
-def _once(ids: list[str]) -> list[str]:
+def once(ids: list[str]) -> list[str]:
+    """The ids, each once: the last place counts."""
     return list(dict.fromkeys(reversed(ids)))[::-1] if len(ids) > 1 else ids
 
 

@@ -66,8 +66,8 @@ def _message(rng: random.Random, number: int, dated: bool) -> bytes:
         own = number if rng.random() < 0.97 else rng.randint(0, number)
         header("Message-ID", rng.choice((f"<{own}@x>", f"<{own}@x>", f'<"{own}"@x>')))
     links = sorted(rng.randint(0, 130) for _ in range(rng.choice((0, 0, 0, 1, 2, 4))))
-    if links and rng.random() < 0.1:
-        rng.shuffle(links)
+    if links and rng.random() < 0.2:
+        links = rng.choices(links, k=len(links) + 1)
     if links and rng.random() < 0.8:
         header("References", "\r\n ".join(f"<{link}@x>" for link in links))
     elif links:

@@ -185,7 +185,7 @@ MESSAGES = st.lists(
         st.integers(0, 8),  # id
         st.integers(0, 3),  # subject
         st.integers(0, 1),  # is a response
-        st.lists(st.integers(1, 11), max_size=4, unique=True),  # references
+        st.lists(st.integers(1, 11), max_size=4),  # references
         st.integers(0, 6),  # date
     ),
     max_size=12,
