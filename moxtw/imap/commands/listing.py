@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from moxtw.imap import listmatch, wire
 from moxtw.imap.commands import metadata, status
-from moxtw.imap.errors import Bad
+from moxtw.imap.errors import Bad, No
 from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State
 from moxtw.store import mailboxes
@@ -24,6 +24,8 @@ _RETURN: Final = {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS", b"METAD
 # Selection options that names must fit (RFC 5258 3.1, RFC 6154 5.2), in order of CHILDINFO.
 _CRITERIA: Final = {b"SUBSCRIBED": None, b"SPECIAL-USE": None}.keys()
 _MAX_PATTERNS: Final = 100
+# Patterns times characters of names: some seconds' work for a reader of the store.
+_MAX_WORK: Final = 20_000_000
 # Bytes of responses that are made at once.
 _PIECE: Final = 256 * 1024
 
@@ -93,6 +95,13 @@ def _option(p: Parser, known: set[bytes]) -> bytes:
     if name not in known:
         raise Bad("unknown option of LIST")
     return name
+
+
+def matching(reference: str, patterns: Collection[str], names: Collection[str]) -> set[str]:
+    """The names that match one of the patterns. Raises No if that is too much to ask for."""
+    if len(patterns) > 1 and len(patterns) * sum(map(len, names)) > _MAX_WORK:
+        raise No("too many patterns for so many mailboxes", b"LIMIT")
+    return set(filter(matcher(reference, patterns), names))
 
 
 def matcher(reference: str, patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -212,13 +221,12 @@ def _selected(
         names = set(subscribed)
     if b"SPECIAL-USE" in args.select:
         names = {name for name in names if name in by_name and by_name[name].special_use}
-    matches = matcher(args.reference, args.patterns)
-    shown = set(filter(matches, names))
+    shown = matching(args.reference, args.patterns, names)
     if b"RECURSIVEMATCH" not in args.select:
         return shown, set()
     # Names above stand for those below that are not shown themselves (RFC 5258 5, example 9).
     unseen = {above for name in names - shown for above in ancestors(name)}
-    shown.update(filter(matches, unseen))
+    shown |= matching(args.reference, args.patterns, unseen)
     return shown, shown & {above for name in names for above in ancestors(name)}
 
 
@@ -247,7 +255,7 @@ async def run_lsub(conn: IMAPServer, tag: bytes, args: tuple[str, str]) -> bytes
                 b"" if name in subscribed else rb"\NoSelect",
                 wire.mailbox(name, session.utf8),
             )
-            for name in sorted(filter(matcher(reference, [pattern]), subscribed | above))
+            for name in sorted(matching(reference, [pattern], subscribed | above))
         )
 
     conn.send(await conn.app.store.read(job))

@@ -29,7 +29,9 @@ from moxtw.store.tx import Tx
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
 
+# Of one client: groups, and names in all of them.
 _MAX_GROUPS: Final = 100
+_MAX_NAMES: Final = 1000
 _BY_NAME: Final = {event.upper().encode("ascii"): event for event in EVENTS}
 
 
@@ -57,6 +59,8 @@ def parse_notify(p: Parser) -> Notify:
         if len(groups) > _MAX_GROUPS:
             # RFC 5465 3.1.
             raise No("too many groups of events", b"NOTIFICATIONOVERFLOW")
+    if sum(len(group.where.names) for group in groups) > _MAX_NAMES:
+        raise No("too many names of mailboxes", b"NOTIFICATIONOVERFLOW")
     if sum(group.where.selected for group in groups) > 1:
         raise Bad("only one of SELECTED and SELECTED-DELAYED can be given, once")
     return Notify(groups, status)

@@ -297,6 +297,9 @@ class LongTests(ListCase):
         self.assertEqual(len(whole), 51 * 3)
         self.assertIn('* METADATA a/7 (/private/comment "seven")', whole)
         self.assertIn("* METADATA a/8 (/private/comment NIL)", whole)
+        self.patch(listing, "_MAX_WORK", 1000)
+        [line] = self.client.command('LIST "" (' + " ".join(["x"] * 30) + ")")
+        self.assertEqual(line, "t NO [LIMIT] too many patterns for so many mailboxes")
         self.patch(listing, "_PIECE", 100)
         self.assertEqual(self.client.ok(command), whole)
 

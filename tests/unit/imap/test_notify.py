@@ -547,8 +547,10 @@ class SyntaxTests(NotifyCase):
             self.assertTrue(lines[-1].startswith("t BAD"), (text, lines))
 
     def test_too_many_groups(self) -> None:
-        [line] = self.login().command("NOTIFY SET " + " ".join(["(PERSONAL NONE)"] * 101))
-        self.assertTrue(line.startswith("t NO [NOTIFICATIONOVERFLOW] "), line)
+        names = " ".join(map(str, range(1001)))
+        for groups in (" ".join(["(PERSONAL NONE)"] * 101), f"(MAILBOXES ({names}) (MailboxName))"):
+            [line] = self.login().command("NOTIFY SET " + groups)
+            self.assertTrue(line.startswith("t NO [NOTIFICATIONOVERFLOW] "), line)
 
     def test_words_in_any_case(self) -> None:
         self.login().ok("notify set status (personal (messagenew messageexpunge flagchange))")
