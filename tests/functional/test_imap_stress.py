@@ -168,8 +168,13 @@ class Session:
             model.send(b"APPEND %b (%b) {%d+}\r\n%b" % (where, flags, len(text), text))
         elif roll < 0.34:
             keys = (b"ALL", b"SEEN", b"KEYWORD red", b"NOT DELETED", b"SUBJECT 7", b"BODY 1")
-            how = rng.choice((b"", b"", b"RETURN (MIN MAX COUNT) ", b"RETURN (SAVE) "))
-            model.send(prefix + b"SEARCH " + how + rng.choice(keys))
+            how = (b"", b"RETURN (MIN MAX COUNT) ", b"RETURN (SAVE) ", b"RETURN (UPDATE) ")
+            command = rng.choice((b"SEARCH ", b"SORT ", b"THREAD REFS UTF-8 "))
+            if command != b"THREAD REFS UTF-8 ":
+                command += rng.choice(how)
+            if command.startswith(b"SORT"):
+                command += b"(SUBJECT REVERSE ARRIVAL) UTF-8 "
+            model.send(prefix + command + rng.choice(keys))
         elif roll < 0.36:
             self.begin_select()
         elif not which:
@@ -185,6 +190,10 @@ class Session:
                 model.send(b"UID EXPUNGE " + which)
             else:
                 model.send(b"EXPUNGE")
+        elif roll < 0.84 and not model.box.readonly and named[0].uid in (*model.box.uids[-1:], 0):
+            text = b"Subject: 7\r\n\r\nreplaced %d\r\n" % rng.randrange(10**9)
+            where = self.case.box if rng.random() < 0.7 else self.case.other
+            model.send(prefix + b"REPLACE * %b {%d+}\r\n%b" % (where, len(text), text))
         elif roll < 0.87:
             model.send(prefix + b"COPY " + which + b" " + self.case.other)
         elif roll < 0.92 and not model.box.readonly:
