@@ -44,7 +44,9 @@ _NARROW: Final = frozenset({"arrival", "size"})
 
 # Up to this many messages, or if they lie far apart, only they are looked at.
 _FEW: Final = 500
-_APART: Final = 8
+_APART: Final = 16
+# What is kept of a mailbox serves for one in so many of its messages.
+_SERVES: Final = 8
 # One in so many messages: finding places for more is no quicker than sorting all anew.
 _ADDED: Final = 64
 
@@ -84,7 +86,7 @@ def ordered(
         first, last = uids[0], uids[-1]
         kept = orders.sorted.find((mailbox_id, order)) if orders is not None else None
         found = None
-        if kept is not None and kept.first <= first and len(kept.uids) <= _APART * len(uids):
+        if kept is not None and kept.first <= first and len(kept.uids) <= _SERVES * len(uids):
             found = kept.uids.tolist()
             if kept.last < last:
                 more = uids[bisect_right(uids, kept.last) :]
@@ -253,7 +255,7 @@ def _columns(
         return columns
     first, last = uids[0], uids[-1]
     kept = orders.columns.find(mailbox_id) if orders is not None else None
-    if kept is not None and kept.uids[0] <= first and len(kept.uids) <= _APART * len(uids):
+    if kept is not None and kept.uids[0] <= first and len(kept.uids) <= _SERVES * len(uids):
         columns = kept
         if kept.uids[-1] < last:
             columns = kept.copy()
