@@ -468,7 +468,9 @@ class MailServer:
         return done.stdout.decode()
 
     def log_bytes(self) -> bytes:
-        """What it wrote since it was last started."""
+        """What it wrote since it was last started; nothing if others have started it."""
+        if not self.log_path.exists():
+            return b""
         with open(self.log_path, "rb") as file:
             file.seek(self._log_start)
             return file.read()
