@@ -182,6 +182,15 @@ def add(
     view.contexts[tag] = Context(tag, uid, criterion, results, conn.app.store.now(), items)
 
 
+def seconds_left(conn: IMAPServer) -> float | None:
+    """Until a search is to be made again for a later time; None if none ever is."""
+    view = conn.session.view if conn.session is not None else None
+    times = [each.time for each in view.contexts.values() if each.aging] if view else []
+    if not times:
+        return None
+    return max(min(times) + _AGING - conn.app.store.now(), 0) / 1_000_000
+
+
 def aging(conn: IMAPServer, view: View) -> bool:
     """Whether a search depends on the time and was made too long ago."""
     if not view.contexts:

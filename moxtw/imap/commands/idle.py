@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moxtw.imap import notices
+from moxtw.imap import contexts, notices
 from moxtw.imap.errors import Close
 from moxtw.imap.registry import Command, State, no_arguments
 
@@ -22,7 +22,13 @@ async def run_idle(conn: IMAPServer, tag: bytes, args: None) -> bytes:
             break
         await conn.drain()
         if not notices.pending(conn):
-            await conn.wait_idle()
+            seconds = contexts.seconds_left(conn)
+            timer = None if seconds is None else conn.clock.callLater(seconds, conn.wake)
+            try:
+                await conn.wait_idle()
+            finally:
+                if timer is not None and timer.active():
+                    timer.cancel()
     conn.trace_in(line)
     if line.upper() != b"DONE":
         raise Close(b"%b BAD only DONE ends IDLE" % tag, b"* BYE closing: not in step any more")

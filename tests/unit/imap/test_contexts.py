@@ -218,6 +218,21 @@ class ContextTests(IMAPTestCase):
             """,
         )
 
+    def test_ages_in_idle(self) -> None:
+        now = self.store.now()
+        self.deliver(received=now - 10_000_000)
+        client = self.selected()
+        client.ok("UID SEARCH RETURN (UPDATE ALL) YOUNGER 60")
+        client.send(b"i IDLE\r\n")
+        client.lines()
+        self.clock.advance(59)
+        self.assertEqual(client.lines(), [])
+        self.patch(self.store, "now", lambda: now + 60_000_000)
+        self.clock.advance(1)
+        self.assertEqual(client.lines(), ['* ESEARCH (TAG "t") UID REMOVEFROM (0 1)'])
+        self.clock.advance(60)
+        self.assertEqual(client.lines(), [])
+
     def test_numbers_up_to_the_last(self) -> None:
         self.deliver(count=3)
         client = self.selected()
