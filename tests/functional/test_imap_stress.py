@@ -17,7 +17,7 @@ from typing import Any
 from moxtw.store import mailboxes, verify
 from moxtw.store import messages as store_messages
 from tests.support.imapmodel import Known, Model
-from tests.support.slowstore import SlowStore
+from tests.support.slowstore import SlowStore, make_slow_store
 from tests.support.store import now
 from tests.unit.imap.support import ADDRESS, PASSWORD, Client, IMAPTestCase
 
@@ -282,16 +282,7 @@ class StressTests(IMAPTestCase):
     other = b""
 
     def make_store(self) -> SlowStore:
-        clock = self.clock
-        store = SlowStore(
-            self.mktemp(),
-            clock,
-            now=lambda: 1_750_000_000_000_000 + int(clock.seconds() * 1_000_000),
-        )
-        store.open()
-        store.startService()
-        self.addCleanup(store.stopService)
-        return store
+        return make_slow_store(self, self.clock)
 
     def setUp(self) -> None:
         super().setUp()

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from moxtw.store.auth import LoginAccount
 from tests.fuzz import engine
 from tests.support.imapcommands import Literal, Maker, Pieces
 from tests.support.imapgrammar import Response
+from tests.support.imapmodel import STEADY
+from tests.support.slowstore import SlowStore, make_slow_store
 from tests.support.store import job, make_account
 from tests.unit.imap.support import ADDRESS, MAIL, VERIFIERS, Client, IMAPTestCase
 
@@ -132,28 +135,82 @@ class Driver:
         return False
 
 
-def _command(number: int) -> Pieces:
-    return Maker(random.Random(number)).command(NAMES)
+def _commands(wrong: float) -> st.SearchStrategy[Pieces]:
+    return st.integers(0, 1 << 64).map(
+        lambda number: Maker(random.Random(number), wrong=wrong).command(NAMES)
+    )
 
 
-SESSIONS = st.lists(st.integers(0, 1 << 64).map(_command), min_size=1, max_size=30)
-SPLITS = st.integers(0, 1 << 32)
+COMMAND = _commands(0.02)
+RIGHT_COMMAND = _commands(0)
+
+
+class Side:
+    """One of several sessions that run at the same time."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.tag = b""
+        self.name = ""
+        self.count = 0
+        self.replies = 0
+        self.lines: list[bytes] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.tag) and not self.replies and not self.client.closed
+
+    def begin(self, pieces: Pieces) -> None:
+        """Send a command; its literals come without being asked for."""
+        self.count += 1
+        self.replies = 0
+        self.tag = b"c%d" % self.count
+        data = self.tag + b" "
+        for piece in pieces:
+            if isinstance(piece, Literal):
+                data += piece._replace(sync=False).head() + piece.data
+            else:
+                data += piece
+        self.name = data.split(b" ", 1)[1].partition(b" ")[0].strip().decode("latin-1")
+        data += b"\r\nDONE\r\n" if self.name == "IDLE" else b"\r\n"
+        self.lines.append(data)
+        self.client.send(data)
+
+    def hear(self) -> None:
+        """Look at what has come."""
+        for response in self.client.responses():
+            self.lines.append(b"    " + response.raw[:300])
+            if response.kind == "tagged" and response.tag == self.tag:
+                self.replies += 1
+                assert self.replies == 1, "two replies"
+                assert response.code[:1] != ("SERVERBUG",), response.raw
+            elif response.name in ("EXPUNGE", "VANISHED") and not (
+                response.name == "VANISHED" and response.data["earlier"]
+            ):
+                assert self.busy, "removal while no command runs"
+                assert self.name not in STEADY, f"removal during {self.name}"
 
 
 class GrammarTests(IMAPTestCase):
     accounts = 0
 
-    def play(self, commands: list[Pieces], splits: int) -> None:
-        """A session of a fresh account."""
+    def make_store(self) -> SlowStore:
+        return make_slow_store(self, self.clock)
+
+    def fresh(self) -> str:
+        """Have another account with some messages; its name."""
         self.accounts += 1
         name = f"me{self.accounts}"
         self.account = make_account(self.store, name)
         job(self.store, credentials.set_password, self.account.id, VERIFIERS)
         self.directory.names[ADDRESS] = LoginAccount(name, ADDRESS)
         self.deliver(MAIL, count=3)
-        client = self.connect()
-        client.output()
-        client.login()
+        return name
+
+    def play(self, commands: list[Pieces], splits: int) -> None:
+        """A session."""
+        name = self.fresh()
+        client = self.login()
         driver = Driver(self, client, random.Random(splits))
         going = driver.command([b"SELECT Inbox"])
         for pieces in commands:
@@ -170,7 +227,48 @@ class GrammarTests(IMAPTestCase):
         if wrong:
             driver.fail(f"the store is wrong: {wrong}")
 
-    def test_every_command_is_answered_in_the_grammar(self) -> None:
+    def beside(self, commands: list[Pieces], order: int) -> None:
+        """Sessions of one account, whose commands interleave."""
+        name = self.fresh()
+        rng = random.Random(order)
+        sides = [Side(self.login()) for _ in range(3)]
+        for side in sides:
+            side.client.ok("SELECT Inbox")
+        left = list(commands)
+        self.store.slow = True
+        try:
+            while left or any(side.busy for side in sides) or self.store.busy:
+                side = rng.choice(sides)
+                if left and not side.busy and not side.client.closed:
+                    side.begin(left.pop())
+                elif all(side.client.closed for side in sides):
+                    left.clear()
+                if not self.store.step(rng):
+                    self.clock.advance(0.01)
+                for side in sides:
+                    side.hear()
+            for side in sides:
+                if not side.client.closed:
+                    side.begin([b"NOOP"])
+                    self.store.settle(rng)
+                    self.clock.advance(0.01)
+                    side.hear()
+                    assert side.replies == 1, "no answer at the end"
+        except AssertionError as exc:
+            shown = "\n\n".join("\n".join(map(repr, side.lines)) for side in sides)
+            raise AssertionError(f"{exc}\n{shown}") from exc
+        finally:
+            self.store.slow = False
+        for side in sides:
+            side.client.transport.loseConnection()
+        self.clock.advance(1)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(self.successResultOf(verify.verify_account(self.store, name)), [])
+
+    def repeat(
+        self, check: Callable[[list[Pieces], int], None], sessions: st.SearchStrategy[list[Pieces]]
+    ) -> None:
+        """Have `check` tried with one session after the other, until the time is over."""
         start = int(os.environ.get("MOXTW_FUZZ_SEED") or random.randrange(1 << 32))
         end = time.monotonic() + max(engine.seconds(), 2.0)
         runs = 0
@@ -182,15 +280,21 @@ class GrammarTests(IMAPTestCase):
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate, Phase.shrink],
         )
-        @given(SESSIONS, SPLITS)
-        def play(commands: list[Pieces], splits: int) -> None:
-            self.play(commands, splits)
+        @given(sessions, st.integers(0, 1 << 32))
+        def run(commands: list[Pieces], order: int) -> None:
+            check(commands, order)
 
         panics = metrics.panic_total.labels("imapserver")._value
         before = panics.get()
         while not runs or time.monotonic() < end:
-            seed(start + runs)(play)()
+            seed(start + runs)(run)()
             runs += 1
         self.assertEqual(panics.get(), before)
         if "MOXTW_FUZZ_MINUTES" in os.environ:
             sys.stderr.write(f"{self.id()}: {runs * EXAMPLES} sessions, seed {start}\n")
+
+    def test_every_command_is_answered_in_the_grammar(self) -> None:
+        self.repeat(self.play, st.lists(COMMAND, min_size=1, max_size=30))
+
+    def test_sessions_beside_each_other(self) -> None:
+        self.repeat(self.beside, st.lists(RIGHT_COMMAND, min_size=1, max_size=90))

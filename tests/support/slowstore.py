@@ -90,5 +90,18 @@ class SlowStore(Store):
         self._calls.append(lambda: self._committed(batch, changed, queue, erase))
 
 
+def make_slow_store(testcase: Any, clock: Any) -> SlowStore:
+    """An open store in a fresh directory, closed after the test; not slow at first."""
+    store = SlowStore(
+        testcase.mktemp(),
+        clock,
+        now=lambda: 1_750_000_000_000_000 + int(clock.seconds() * 1_000_000),
+    )
+    store.open()
+    store.startService()
+    testcase.addCleanup(store.stopService)
+    return store
+
+
 def void(value: object) -> None:
     """Nothing, whatever came out."""
