@@ -51,6 +51,7 @@ STATIC: Final[tuple[str, ...]] = (
     "COMPRESS=DEFLATE",  # RFC 4978
     "REPLACE",  # RFC 8508
     "CATENATE",  # RFC 4469
+    "SEARCH=FUZZY",  # RFC 6203
     "MULTISEARCH",  # RFC 7377
     "INPROGRESS",  # RFC 9585
     "NOTIFY",  # RFC 5465

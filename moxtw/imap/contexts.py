@@ -166,10 +166,13 @@ def add(
     members: array[int] | None = None,
     items: Items | None = None,
 ) -> None:
-    """Keep the results of a search up to date, if there is room for it.
+    """Keep the results of a search up to date, if there is room for it, and that can be.
 
     With an order, `members` are the UIDs ascending.
     """
+    if any(key == sorting.RELEVANCY for key, _ in order or ()):
+        conn.send(b'* NO [NOUPDATE "%b"] relevancy is not kept up to date\r\n' % tag)
+        return
     held = sum(len(context.results.uids) for context in view.contexts.values())
     if len(view.contexts) >= _MAX_CONTEXTS or (
         view.contexts and held + len(uids) > _MAX_RESULTS

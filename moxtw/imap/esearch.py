@@ -1,9 +1,9 @@
 """RETURN options of SEARCH and SORT, and the ESEARCH response to them.
 
 RFC 9051 6.4.4 and 7.3.4 (before: RFC 4731), SAVE of RFC 5182, PARTIAL of RFC 9394 (before:
-RFC 5267 4.4), CONTEXT and UPDATE of RFC 5267 4, with the items of RFC 5465 7. It is the same for
-every command that searches: the results come in the order in which they are told, UIDs
-ascending for SEARCH, sorted for SORT.
+RFC 5267 4.4), CONTEXT and UPDATE of RFC 5267 4, with the items of RFC 5465 7, RELEVANCY of RFC
+6203 4. It is the same for every command that searches: the results come in the order in which
+they are told, UIDs ascending for SEARCH, sorted for SORT.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moxtw.imap.fetchitems import Items, parse_items
 from moxtw.imap.parser import MAX_NUMBER, Parser
 
 # Options that ask for data, and the others.
-_DATA: Final = frozenset([b"MIN", b"MAX", b"ALL", b"COUNT", b"PARTIAL"])
+_DATA: Final = frozenset([b"MIN", b"MAX", b"ALL", b"COUNT", b"PARTIAL", b"RELEVANCY"])
 _KNOWN: Final = _DATA | {b"SAVE", b"UPDATE", b"CONTEXT"}
 _NUMBER = rb"[1-9][0-9]{0,9}"
 _PARTIAL: Final = re.compile(rb"%(n)s:%(n)s|-%(n)s:-%(n)s" % {b"n": _NUMBER})
@@ -85,7 +85,7 @@ class Return:
         7162 3.1.5): all with ALL or COUNT, else only those of MIN, MAX and PARTIAL.
         """
         options = self.options
-        if b"ALL" in options or b"COUNT" in options or self.silent:
+        if options & {b"ALL", b"COUNT"} or not options & (_DATA - {b"RELEVANCY"}):
             return found
         told: list[int] = []
         if b"MIN" in options:
@@ -154,12 +154,14 @@ def response(
     numbered: Callable[[Sequence[int]], Sequence[int]] | None = None,
     modseq: int = 0,
     mailbox: bytes = b"",
+    score: Callable[[int], int] | None = None,
 ) -> bytes:
     """The ESEARCH response.
 
     `found` are the results in their order, `numbered` makes of them what the client is told
     (None: they are told as they are). `modseq` is the highest of those that are told of, if
-    that is asked for. `mailbox` goes into the correlator (RFC 7377 2.1).
+    that is asked for. `mailbox` goes into the correlator (RFC 7377 2.1). `score` tells how relevant
+    a result is, from 1 to 100.
     """
 
     def told(some: Sequence[int]) -> Sequence[int]:
@@ -182,6 +184,10 @@ def response(
         parts.append(b"PARTIAL (%b %b)" % (wanted.partial.wire(), some))
     if b"COUNT" in wanted:
         parts.append(b"COUNT %d" % len(found))
+    if found and score is not None and b"RELEVANCY" in wanted:
+        # RFC 6203 4: in the order of the results.
+        scores = b" ".join([b"%d" % score(each) for each in wanted.told(found)])
+        parts.append(b"RELEVANCY (%b)" % scores)
     if modseq:
         parts.append(b"MODSEQ %d" % modseq)
     return b" ".join(parts) + b"\r\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -23,17 +23,25 @@ MAX_UID: Final = 0xFFFFFFFF
 _HALVES_FROM: Final = 10_000
 
 
+class Found(NamedTuple):
+    """UIDs, ascending, and how well each fits (RFC 6203 4)."""
+
+    uids: list[int]
+    score: Callable[[int], int]
+
+
 async def find(
     conn: IMAPServer,
     mailbox_id: int,
     criterion: Criterion,
     uid_below: int = 1 << 32,
     known: Sequence[int] = (),
-) -> list[int]:
-    """UIDs of messages that fit, ascending. Raises Gone when the client has gone.
+) -> Found:
+    """Messages that fit. Raises Gone when the client has gone.
 
     known: UIDs that there are, ascending, if they are at hand.
     """
+    middle = 0
     works = [Search(mailbox_id, criterion, uid_below)]
     if len(known) >= _HALVES_FROM and looks_through_text(criterion):
         middle = known[len(known) // 2]
@@ -60,7 +68,12 @@ async def find(
             failure: Any = result
             if not good:
                 failure.raiseException()
-    return [uid for work in works for uid in work.found]
+    if len(works) == 1:
+        return Found(works[0].found, works[0].score)
+    return Found(
+        works[0].found + works[1].found,
+        lambda uid: works[0 if uid < middle else 1].score(uid),
+    )
 
 
 def modseqs(tx: Tx, mailbox_id: int, uids: list[int]) -> dict[int, int]:

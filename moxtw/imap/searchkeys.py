@@ -8,6 +8,7 @@ from typing import Final
 
 from moxtw.imap import objectid, seqset, wire
 from moxtw.imap.errors import Bad
+from moxtw.imap.esearch import Return
 from moxtw.imap.parser import MAX_NUMBER, Parser
 from moxtw.imap.session import MessageSet, View
 from moxtw.store import search
@@ -16,6 +17,7 @@ from moxtw.store.search import Criterion
 # Keys in one command, and those of them that look through text.
 _MAX_KEYS: Final = 250
 _MAX_TEXTS: Final = 50
+_FUZZY_COST: Final = 5
 
 _DAY: Final = 86_400_000_000
 _SECOND: Final = 1_000_000
@@ -100,8 +102,16 @@ class Keys:
     _texts: int = 0
     # Sets of sequence numbers are among the keys.
     uses_numbers: bool = field(default=False)
+    # Keys that need not be exact are among the keys.
+    uses_fuzzy: bool = field(default=False)
     # A saved result is among the keys.
     uses_saved: bool = field(default=False)
+
+    def check(self, wanted: Return | None) -> None:
+        """Refuse RETURN options that have no meaning with these keys."""
+        if wanted is not None and b"RELEVANCY" in wanted and not self.uses_fuzzy:
+            # RFC 6203 4.
+            raise Bad("RELEVANCY needs FUZZY")
 
     def all(self) -> Key:
         """One key or more: all must hold."""
@@ -130,6 +140,8 @@ class Keys:
             p.space()
             negated = p.nested(self.one)
             return lambda now: search.Not(negated(now))
+        if word == b"FUZZY":
+            return self._fuzzy()
         if word == b"OR":
             p.space()
             first = p.nested(self.one)
@@ -140,6 +152,21 @@ class Keys:
             if word.startswith(prefix) and word[len(prefix) :] in (b"BEFORE", b"ON", b"SINCE"):
                 return self._date(word[len(prefix) :], make)
         return self._argument(word)
+
+    def _fuzzy(self) -> Key:
+        """A key that need not be exact (RFC 6203 3)."""
+        self.p.space()
+        self.uses_fuzzy = True
+        before = self._texts
+        key = self.p.nested(self.one)
+        # They cost more than others.
+        self._texts += (self._texts - before) * (_FUZZY_COST - 1)
+        self._check_texts()
+        return lambda now: search.fuzzy(key(now))
+
+    def _check_texts(self) -> None:
+        if self._texts > _MAX_TEXTS:
+            raise Bad("too many search keys that look for text")
 
     def _argument(self, word: bytes) -> Key:
         p = self.p
@@ -182,8 +209,7 @@ class Keys:
 
     def _text(self) -> str:
         self._texts += 1
-        if self._texts > _MAX_TEXTS:
-            raise Bad("too many search keys that look for text")
+        self._check_texts()
         text = self.p.astring()
         return text.decode("utf-8", "replace") if self.lenient else self.p.text(text)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from moxtw.mail.fuzzy import pieces, words
 from moxtw.store.schema import contents, messages
 
 # Ranges of UIDs that one query has as conditions.
@@ -123,6 +124,13 @@ class Body(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class Fuzzy(Criterion):
+    """Something like the text (RFC 6203)."""
+
+    item: Header | Text | Body
+
+
+@dataclass(frozen=True, slots=True)
 class Not(Criterion):
     """The condition does not hold."""
 
@@ -141,6 +149,32 @@ class Or(Criterion):
     """At least one holds."""
 
     items: Sequence[Criterion]
+
+
+def fuzzy(item: Criterion) -> Criterion:
+    """The criterion, with texts that need not be exact (RFC 6203 3).
+
+    What is to be left out is so only if it is there exactly; keys without text are exact.
+    """
+    match item:
+        case Header(_, needle) | Text(needle) | Body(needle) if words(needle):
+            return Fuzzy(item)
+        case And(items):
+            return And(tuple(map(fuzzy, items)))
+        case Or(items):
+            return Or(tuple(map(fuzzy, items)))
+    return item
+
+
+def nearby(item: Fuzzy) -> Criterion:
+    """What is so of all messages that fit, and of some others."""
+    leaf = item.item
+    return And(
+        tuple(
+            Or(tuple(replace(leaf, needle=piece) for piece in pieces(word)))
+            for word in words(leaf.needle)
+        )
+    )
 
 
 def _between(column: Any, start: int | None, end: int | None) -> Any:

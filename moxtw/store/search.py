@@ -18,15 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import sqlalchemy as sa
-from sqlalchemy import bindparam
-from sqlalchemy.sql import visitors
-
 from moxtw.log import Logger
+from moxtw.mail.fuzzy import Needle, subject_first
 from moxtw.mail.header import parse_headers
 from moxtw.mail.text import folded, folded_header
 from moxtw.mail.words import decode_words
 from moxtw.store import content
+from moxtw.store import searchqueries as queries
 from moxtw.store.criteria import (
     MAX_RANGES,
     All,
@@ -35,6 +33,7 @@ from moxtw.store.criteria import (
     Criterion,
     Email,
     Flags,
+    Fuzzy,
     Header,
     Keyword,
     ModSeq,
@@ -48,19 +47,11 @@ from moxtw.store.criteria import (
     Thread,
     Uids,
     condition,
+    fuzzy,
+    nearby,
 )
 from moxtw.store.errors import NoContent
-from moxtw.store.schema import content_text, contents, message_meta, messages
-from moxtw.store.schema import mailboxes as mailbox_table
-from moxtw.store.sqlfunctions import (
-    as_list,
-    ascii_header,
-    beyond_ascii,
-    find_bytes,
-    in_list,
-    joined,
-    numbers,
-)
+from moxtw.store.sqlfunctions import as_list, numbers
 from moxtw.store.tx import Statement, Tx, ranges
 
 __all__ = [
@@ -70,6 +61,7 @@ __all__ = [
     "Criterion",
     "Email",
     "Flags",
+    "Fuzzy",
     "Header",
     "Keyword",
     "ModSeq",
@@ -83,6 +75,7 @@ __all__ = [
     "Text",
     "Thread",
     "Uids",
+    "fuzzy",
     "search",
     "looks_through_text",
 ]
@@ -95,6 +88,7 @@ Leaf = Text | Body | Header
 INDEX_FROM: Final = 2000
 # Messages that are looked through at a time, and of which is asked by their numbers.
 _PIECE: Final = 2000
+_FUZZY_PIECE: Final = 200
 _LISTED: Final = 1000
 
 
@@ -114,7 +108,7 @@ def looks_through_text(criterion: Criterion) -> bool:
             return looks_through_text(item)
         case And(items) | Or(items):
             return any(map(looks_through_text, items))
-    return isinstance(criterion, Text | Body | Header)
+    return isinstance(criterion, Text | Body | Header | Fuzzy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +144,11 @@ class Search:
         self._last = uid_below - 1
         self._candidates: dict[Leaf, _Candidates] = {}
         self._statements: dict[int, tuple[Criterion, Statement | None]] = {}
+        # What is near to texts that need not be exact, and how well messages fit.
+        self._nearby = {each: nearby(each) for each in _fuzzy(criterion)}
+        self._needles = {each: Needle(each.item.needle) for each in self._nearby}
+        self._scores: dict[Fuzzy, dict[int, int]] = {each: {} for each in self._nearby}
+        self._size = _FUZZY_PIECE if self._nearby else _PIECE
         # The piece: its bounds.
         self._low = 0
         self._high = 0
@@ -166,6 +165,23 @@ class Search:
             if end is not None and time.monotonic() > end:
                 break
         return self.done >= self.goal
+
+    def score(self, uid: int) -> int:
+        """How relevant a message is that was found, from 1 to 100 (RFC 6203 4)."""
+        score = self._score(self._criterion, uid)
+        return 100 if score is None else max(1, round(score))
+
+    def _score(self, item: Criterion, uid: int) -> float | None:
+        """The mean of what must all fit, the best of others; exact keys do not count."""
+        match item:
+            case Fuzzy():
+                return self._scores[item].get(uid)
+            case And(items) | Or(items):
+                known = [each for each in (self._score(part, uid) for part in items) if each]
+                if not known:
+                    return None
+                return sum(known) / len(known) if isinstance(item, And) else max(known)
+        return None
 
     # -- The plan ----------------------------------------------------------------------
 
@@ -202,9 +218,9 @@ class Search:
         if self._among is not None:
             self.goal = len(self._among)
         else:
-            self.goal = tx.value(_COUNT, mailbox=self.mailbox_id) or 0
+            self.goal = tx.value(queries.COUNT, mailbox=self.mailbox_id) or 0
         if self.goal >= INDEX_FROM:
-            for leaf in _leaves(self._rest):
+            for leaf in self._leaves(self._rest):
                 self._ask_index(tx, leaf)
             bound = self._bound(self._rest)
             if bound is not None:
@@ -232,7 +248,7 @@ class Search:
                 for first, last in given
                 for uid in numbers(
                     tx.value(
-                        _UIDS,
+                        queries.UIDS,
                         mailbox=self.mailbox_id,
                         first=max(first, self._first),
                         last=min(last, self._last),
@@ -250,19 +266,31 @@ class Search:
             return
         place = {"mailbox": self.mailbox_id, "first": self._first, "last": self._last}
         reached = index.reached(tx)
-        texts = set(numbers(tx.value(_OF_CONTENTS, **place, ids=found.contents)))
-        prefixes = set(numbers(tx.value(_OF_MESSAGES, **place, ids=found.messages)))
+        texts = set(numbers(tx.value(queries.OF_CONTENTS, **place, ids=found.contents)))
+        prefixes = set(numbers(tx.value(queries.OF_MESSAGES, **place, ids=found.messages)))
         if not isinstance(leaf, Header):
             texts.update(numbers(tx.value(index.long_texts, **place)))
         # What came after the index was brought up to date.
-        by_id = tx.value(_TAIL_CONTENTS, reached=reached[0], limit=self.goal) < self.goal
-        tail = _CONTENTS_ABOVE if by_id else _CONTENTS_ABOVE_IN
+        by_id = tx.value(queries.TAIL_CONTENTS, reached=reached[0], limit=self.goal) < self.goal
+        tail = queries.CONTENTS_ABOVE if by_id else queries.CONTENTS_ABOVE_IN
         texts.update(numbers(tx.value(tail, **place, reached=reached[0])))
         if not isinstance(leaf, Body):
-            by_id = tx.value(_TAIL_MESSAGES, reached=reached[1], limit=self.goal) < self.goal
-            tail = _MESSAGES_ABOVE if by_id else _MESSAGES_ABOVE_IN
+            by_id = tx.value(queries.TAIL_MESSAGES, reached=reached[1], limit=self.goal) < self.goal
+            tail = queries.MESSAGES_ABOVE if by_id else queries.MESSAGES_ABOVE_IN
             prefixes.update(numbers(tx.value(tail, **place, reached=reached[1])))
         self._candidates[leaf] = _Candidates(sorted(texts), sorted(prefixes))
+
+    def _leaves(self, item: Criterion) -> Iterable[Leaf]:
+        match item:
+            case Text() | Body() | Header():
+                yield item
+            case Fuzzy():
+                yield from self._leaves(self._nearby[item])
+            case And(items) | Or(items):
+                for each in items:
+                    yield from self._leaves(each)
+            case Not(inner):
+                yield from self._leaves(inner)
 
     def _bound(self, item: Criterion) -> list[int] | None:
         """UIDs among which all are that fit, if the index knows."""
@@ -270,6 +298,8 @@ class Search:
             case Text() | Body() | Header():
                 known = self._candidates.get(item)
                 return None if known is None else known.all()
+            case Fuzzy():
+                return self._bound(self._nearby[item])
             case And(items):
                 bounds = [each for each in map(self._bound, items) if each is not None]
                 return min(bounds, key=len, default=None)
@@ -289,7 +319,7 @@ class Search:
         """Look through the next messages; False if there are none."""
         pool: set[int] | None = None
         if self._among is not None:
-            uids = self._among[self.done : self.done + _PIECE]
+            uids = self._among[self.done : self.done + self._size]
             if not uids:
                 return False
             self._low, self._high = uids[0], uids[-1]
@@ -300,10 +330,14 @@ class Search:
             if self._low > self._last:
                 return False
             end = tx.value(
-                _NTH, mailbox=self.mailbox_id, first=self._low, last=self._last, n=_PIECE - 1
+                queries.NTH,
+                mailbox=self.mailbox_id,
+                first=self._low,
+                last=self._last,
+                n=self._size - 1,
             )
             self._high = self._last if end is None else end
-            self.done += _PIECE
+            self.done += self._size
         self.found += sorted(self._find(tx, self._rest, pool))
         if self._high >= self._last:
             return False
@@ -317,6 +351,9 @@ class Search:
         match item:
             case Text() | Body() | Header():
                 return self._look(tx, item, pool)
+            case Fuzzy():
+                near = self._find(tx, self._nearby[item], pool)
+                return {uid for uid in near if self._rate(tx, item, uid)}
             case Uids(given):
                 return _within(self._pool(tx, pool), given)
         if self._statement(item) is not None:
@@ -332,8 +369,10 @@ class Search:
             case Or(items):
                 union: set[int] = set()
                 for each in items:
-                    # Those that fit already need not be looked through again.
-                    left = pool if pool is None or not union else pool - union
+                    # Those that fit already need not be looked through again, unless it
+                    # matters how well they fit.
+                    again = pool is None or not union or self._nearby
+                    left = pool if again or pool is None else pool - union
                     union |= self._find(tx, each, left)
                 return union
             case Not(inner):
@@ -352,7 +391,7 @@ class Search:
         known = self._statements.get(key)
         if known is None:
             decides = condition(item)
-            known = item, None if decides is None else _plain_statement(decides, listed)
+            known = item, None if decides is None else queries.plain_statement(decides, listed)
             self._statements[key] = known
         return known[1]
 
@@ -415,7 +454,7 @@ class Search:
         listed = pool is not None and len(pool) <= _LISTED
         if listed and pool is not None:
             place["uids"] = as_list(pool)
-        found = numbers(tx.value(_SCANS[kind, listed], **place))
+        found = numbers(tx.value(queries.SCANS[kind, listed], **place))
         sure = {uid for uid in found if uid > 0}
         for uid in found:
             if uid < 0 and (pool is None or -uid in pool) and self._has(tx, leaf, needle, -uid):
@@ -424,7 +463,7 @@ class Search:
 
     def _has(self, tx: Tx, leaf: Leaf, needle: bytes, uid: int) -> bool:
         """Look into a single message where that cannot be left to the database."""
-        row = tx.one(_MESSAGE, mailbox=self.mailbox_id, uid=uid)
+        row = tx.one(queries.MESSAGE, mailbox=self.mailbox_id, uid=uid)
         if row is None:
             return False
         content_id, header, body, prefix = row
@@ -445,6 +484,34 @@ class Search:
             return False
 
 
+    def _rate(self, tx: Tx, item: Fuzzy, uid: int) -> int:
+        """How well a message fits; 0 if it does not."""
+        row = tx.one(queries.MESSAGE, mailbox=self.mailbox_id, uid=uid)
+        if row is None:
+            return 0
+        content_id, header, body, prefix = row
+        leaf = item.item
+        texts: list[tuple[float, bytes]] = []
+        try:
+            if isinstance(leaf, Header):
+                for section in (prefix, content.header_section(tx, content_id)):
+                    values = parse_headers(section).all(leaf.name) if section else []
+                    texts += [(1.0, folded(decode_words(value))) for value in values]
+            else:
+                if isinstance(leaf, Text):
+                    texts += [*subject_first(header), (0.8, folded_header(prefix))]
+                if body is None:
+                    body = content.body_text(tx, content_id)
+                texts.append((0.9, body))
+        except NoContent as exc:
+            _log.error("searching a message", err=exc, mailbox=self.mailbox_id, uid=uid)
+            return 0
+        score = self._needles[item].score(texts)
+        if score:
+            self._scores[item][uid] = score
+        return score
+
+
 def _flat(item: Criterion) -> list[Criterion]:
     """The criteria that must all hold."""
     if not isinstance(item, And):
@@ -452,15 +519,15 @@ def _flat(item: Criterion) -> list[Criterion]:
     return [part for each in item.items for part in _flat(each)]
 
 
-def _leaves(item: Criterion) -> Iterable[Leaf]:
+def _fuzzy(item: Criterion) -> Iterable[Fuzzy]:
     match item:
-        case Text() | Body() | Header():
+        case Fuzzy():
             yield item
         case And(items) | Or(items):
             for each in items:
-                yield from _leaves(each)
+                yield from _fuzzy(each)
         case Not(inner):
-            yield from _leaves(inner)
+            yield from _fuzzy(inner)
 
 
 def _near(uids: Iterable[int], pool: set[int] | None, low: int, high: int) -> set[int]:
@@ -472,33 +539,13 @@ def _near(uids: Iterable[int], pool: set[int] | None, low: int, high: int) -> se
     return set(uids) if pool is None else pool.intersection(uids)
 
 
-# As an expression, so that the database does not take the index that leads to all messages of
-# the mailbox.
-_IN_MAILBOX = (messages.c.mailbox_id + 0 == bindparam("mailbox"), messages.c.expunged == 0)
-_EMAIL_UIDS = Statement(
-    sa.union_all(
-        sa.select(messages.c.uid).where(messages.c.id == bindparam("i"), *_IN_MAILBOX),
-        sa.select(messages.c.uid)
-        .select_from(message_meta.join(messages, messages.c.id == message_meta.c.id))
-        .where(
-            message_meta.c.email_id == bindparam("i"),
-            message_meta.c.email_id != 0,
-            *_IN_MAILBOX,
-        ),
-    )
-)
-_THREAD_UIDS = Statement(
-    sa.select(messages.c.uid).where(messages.c.thread_id == bindparam("i"), *_IN_MAILBOX)
-)
-
-
 def _located(tx: Tx, mailbox_id: int, item: Criterion) -> Criterion:
     """The same criterion with UIDs in place of ids, which indexes of their own lead to."""
     match item:
         case Email(message_id):
-            found = tx.all(_EMAIL_UIDS, i=message_id, mailbox=mailbox_id)
+            found = tx.all(queries.EMAIL_UIDS, i=message_id, mailbox=mailbox_id)
         case Thread(thread_id):
-            found = tx.all(_THREAD_UIDS, i=thread_id, mailbox=mailbox_id)
+            found = tx.all(queries.THREAD_UIDS, i=thread_id, mailbox=mailbox_id)
         case And(items):
             return And(tuple(_located(tx, mailbox_id, each) for each in items))
         case Or(items):
@@ -538,169 +585,6 @@ def _within(uids: Iterable[int], ranges: Sequence[tuple[int, int]]) -> set[int]:
         if ranges[index][0] <= uid:
             found.add(uid)
     return found
-
-
-# -- Statements --------------------------------------------------------------------------------
-
-_PLACE = (
-    messages.c.mailbox_id == bindparam("mailbox"),
-    messages.c.uid >= bindparam("first"),
-    messages.c.uid <= bindparam("last"),
-    messages.c.expunged == 0,
-)
-_LIST = (
-    messages.c.mailbox_id == bindparam("mailbox"),
-    in_list(messages.c.uid, bindparam("uids", type_=sa.Text)),
-    messages.c.expunged == 0,
-)
-_COUNT = Statement(
-    sa.select(mailbox_table.c.total + mailbox_table.c.deleted).where(
-        mailbox_table.c.id == bindparam("mailbox")
-    )
-)
-_UIDS = Statement(sa.select(joined(messages.c.uid)).where(*_PLACE))
-_NTH = Statement(
-    sa.select(messages.c.uid)
-    .where(*_PLACE)
-    .order_by(messages.c.uid)
-    .limit(1)
-    .offset(bindparam("n"))
-)
-
-
-def _plain_statement(decides: Any, listed: bool) -> Statement:
-    source: Any = messages
-    if any(getattr(each, "table", None) is contents for each in visitors.iterate(decides)):
-        source = messages.outerjoin(contents, contents.c.id == messages.c.content_id)
-    place = (*_LIST, *_PLACE[1:3]) if listed else _PLACE
-    return Statement(sa.select(joined(messages.c.uid)).select_from(source).where(*place, decides))
-
-
-# From ids of contents or messages to UIDs. The mailbox stands there as an expression, so that
-# the database does not take the index that leads to all of its messages.
-_WITHIN = (
-    messages.c.mailbox_id + 0 == bindparam("mailbox"),
-    messages.c.uid >= bindparam("first"),
-    messages.c.uid <= bindparam("last"),
-    messages.c.expunged == 0,
-)
-_IDS = bindparam("ids", type_=sa.Text)
-_OF_CONTENTS = Statement(
-    sa.select(joined(messages.c.uid)).where(in_list(messages.c.content_id, _IDS), *_WITHIN)
-)
-_OF_MESSAGES = Statement(
-    sa.select(joined(messages.c.uid)).where(in_list(messages.c.id, _IDS), *_WITHIN)
-)
-_ABOVE = messages.c.content_id > bindparam("reached")
-_ABOVE_ID = messages.c.id > bindparam("reached")
-_CONTENTS_ABOVE = Statement(sa.select(joined(messages.c.uid)).where(_ABOVE, *_WITHIN))
-_CONTENTS_ABOVE_IN = Statement(
-    sa.select(joined(messages.c.uid)).where(
-        messages.c.content_id + 0 > bindparam("reached"), *_PLACE
-    )
-)
-_MESSAGES_ABOVE = Statement(sa.select(joined(messages.c.uid)).where(_ABOVE_ID, *_WITHIN))
-_MESSAGES_ABOVE_IN = Statement(
-    sa.select(joined(messages.c.uid)).where(messages.c.id + 0 > bindparam("reached"), *_PLACE)
-)
-_TAIL_CONTENTS = Statement(
-    sa.select(sa.func.count()).select_from(
-        sa.select(messages.c.content_id).where(_ABOVE).limit(bindparam("limit")).subquery()
-    )
-)
-_TAIL_MESSAGES = Statement(
-    sa.select(sa.func.count()).select_from(
-        sa.select(messages.c.id).where(_ABOVE_ID).limit(bindparam("limit")).subquery()
-    )
-)
-
-_MESSAGE = Statement(
-    sa.select(
-        messages.c.content_id, content_text.c.header, content_text.c.body, message_meta.c.prefix
-    )
-    .select_from(
-        messages.join(
-            content_text, content_text.c.content_id == messages.c.content_id
-        ).join(message_meta, message_meta.c.id == messages.c.id)
-    )
-    .where(
-        messages.c.mailbox_id == bindparam("mailbox"),
-        messages.c.uid == bindparam("uid"),
-        messages.c.expunged == 0,
-    )
-)
-
-
-def _scans() -> dict[tuple[str, bool], Statement]:
-    """Queries that look into texts, over a range of UIDs or (True) a list of them.
-
-    They give the UIDs of messages that have the text; negative where a message has to be
-    looked into.
-    """
-    needle = bindparam("needle", type_=sa.LargeBinary)
-    name = bindparam("name", type_=sa.LargeBinary)
-    uid = messages.c.uid
-    header, body = content_text.c.header, content_text.c.body
-    prefix = message_meta.c.prefix
-
-    def has(where: Any, what: Any) -> Any:
-        return find_bytes(where, what) > 0
-
-    def of_prefix(found: Any, *otherwise: Any) -> Any:
-        """As an expression of its own: the row is read only when the content has not the text."""
-        return (
-            sa.select(
-                sa.case(
-                    (beyond_ascii(prefix), -uid),
-                    (has(ascii_header(prefix), needle), found),
-                    *otherwise,
-                )
-            )
-            .where(message_meta.c.id == messages.c.id)
-            .correlate(messages, content_text)
-            .scalar_subquery()
-        )
-
-    # The first field of that name, from behind its colon to the end of the line.
-    start = find_bytes(
-        sa.cast(sa.literal(b"\n", sa.LargeBinary).op("||")(header), sa.LargeBinary),
-        bindparam("line", type_=sa.LargeBinary),
-    )
-    line = sa.func.substr(header, start + bindparam("skip", type_=sa.Integer))
-    field = sa.func.substr(line, 1, find_bytes(line, sa.literal(b"\n", sa.LargeBinary)))
-    has_name = has(ascii_header(prefix), name)
-    cases = {
-        "body": sa.case((has(body, needle), uid), (body.is_(None), -uid)),
-        "content": sa.case(
-            (has(header, needle), uid), (has(body, needle), uid), (body.is_(None), -uid)
-        ),
-        "text": sa.case(
-            (has(header, needle), uid),
-            (has(body, needle), uid),
-            else_=of_prefix(uid, (body.is_(None), -uid)),
-        ),
-        "prefix": of_prefix(uid),
-        "header": sa.case(
-            (
-                sa.and_(has(header, needle), has(header, name)),
-                sa.case((sa.and_(start > 0, has(field, needle)), uid), else_=-uid),
-            ),
-            else_=of_prefix(sa.case((has_name, -uid))),
-        ),
-    }
-    source = messages.join(content_text, content_text.c.content_id == messages.c.content_id)
-    return {
-        (kind, listed): Statement(
-            sa.select(joined(case))
-            .select_from(source)
-            .where(*(_LIST if listed else _PLACE))
-        )
-        for kind, case in cases.items()
-        for listed in (False, True)
-    }
-
-
-_SCANS: Final = _scans()
 
 
 def _has_field(data: bytes, name: str, wanted: bytes) -> bool:

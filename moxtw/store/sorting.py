@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,7 +40,9 @@ KEYS: Final[dict[str, Any]] = {
     "subject": content_keys.c.subject,
     "to": content_keys.c.to_,
 }
-_NARROW: Final = frozenset({"arrival", "size"})
+RELEVANCY: Final = "relevancy"
+"""Not kept: a search finds out how relevant messages are (RFC 6203 6)."""
+_NARROW: Final = frozenset({"arrival", "size", RELEVANCY})
 
 # Up to this many messages, or if they lie far apart, only they are looked at.
 _FEW: Final = 500
@@ -74,14 +76,18 @@ def ordered(
     *,
     live: bool = True,
     orders: Orders | None = None,
+    score: Callable[[int], int] | None = None,
 ) -> list[int]:
     """The (ascending) UIDs of messages in the order; where it decides nothing, ascending.
 
     Without `live`, some may have gone, as long as their content is there for sessions that
-    show them. `orders` is for reading jobs: what is kept there is used, and kept.
+    show them. `orders` is for reading jobs: what is kept there is used, and kept. `score` is
+    for "relevancy": the most relevant come first.
     """
     if len(uids) < 2:
         return list(uids)
+    if any(key == RELEVANCY for key, _ in order):
+        return _by_score(tx, mailbox_id, uids, order, live, score or (lambda uid: 0))
     if _is_dense(uids):
         first, last = uids[0], uids[-1]
         kept = orders.sorted.find((mailbox_id, order)) if orders is not None else None
@@ -111,6 +117,34 @@ def ordered(
         rows += tx.all(statement, mailbox=mailbox_id, first=first, last=last)
     for index in range(len(order), 0, -1):
         rows.sort(key=lambda row, i=index: row[i], reverse=order[index - 1][1])  # type: ignore[misc]
+    return [row[0] for row in rows]
+
+
+def _by_score(
+    tx: Tx,
+    mailbox_id: int,
+    uids: Sequence[int],
+    order: Order,
+    live: bool,
+    score: Callable[[int], int],
+) -> list[int]:
+    keys = tuple(each for each in order if each[0] != RELEVANCY)
+    rows: list[tuple[Any, ...]] = [(uid,) for uid in uids]
+    if keys:
+        statement = _fetching(keys, live)
+        wanted = set(uids)
+        rows = []
+        spans = [(uids[0], uids[-1])] if _is_dense(uids) else ranges(uids)
+        for first, last in spans:
+            found = tx.all(statement, mailbox=mailbox_id, first=first, last=last)
+            rows += [row for row in found if row[0] in wanted]
+    index = len(keys)
+    for key, reverse in reversed(order):
+        if key == RELEVANCY:
+            rows.sort(key=lambda row: score(row[0]), reverse=not reverse)
+        else:
+            rows.sort(key=lambda row, i=index: row[i], reverse=reverse)  # type: ignore[misc]
+            index -= 1
     return [row[0] for row in rows]
 
 

@@ -65,6 +65,7 @@ def parse_esearch(p: Parser) -> ESearch:
     charset = parse_charset(p) if p.take(b"CHARSET ") else None
     keys = Keys(p, lenient=charset is not None)
     key = keys.all()
+    keys.check(wanted)
     if keys.uses_numbers or keys.uses_saved:
         # RFC 7377 2.1.
         raise Bad("sequence numbers and $ have no meaning here")
@@ -103,7 +104,7 @@ async def run_esearch(conn: IMAPServer, tag: bytes, args: ESearch) -> bytes:
             # "*" stands for the last message there may be.
             view.uids = array("I", [mailbox.uidnext - 1] if mailbox.uidnext > 1 else [])
         criterion = args.key(Now(view, now, across=view is not selected))
-        uids = await searching.find(conn, mailbox.id, criterion, view.uidnext)
+        uids, score = await searching.find(conn, mailbox.id, criterion, view.uidnext)
         if view is selected:
             numbers = view.numbers(uids)
             uids = [uid for uid, number in zip(uids, numbers, strict=True) if number]
@@ -122,7 +123,15 @@ async def run_esearch(conn: IMAPServer, tag: bytes, args: ESearch) -> bytes:
             mailbox.uidvalidity,
         )
         conn.send(
-            esearch.response(tag, args.wanted, uids, uid=True, modseq=modseq, mailbox=place)
+            esearch.response(
+                tag,
+                args.wanted,
+                uids,
+                uid=True,
+                modseq=modseq,
+                mailbox=place,
+                score=score,
+            )
         )
         await conn.drain()
     return b"ESEARCH done"

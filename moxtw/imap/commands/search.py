@@ -1,4 +1,4 @@
-"""SEARCH (RFC 9051 6.4.4, RFC 4731, RFC 5182, RFC 9394)."""
+"""SEARCH (RFC 9051 6.4.4, RFC 4731, RFC 5182, RFC 6203, RFC 9394)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def parse_search(p: Parser, uid: bool = False) -> Search:
     charset = parse_charset(p) if p.take(b"CHARSET ") else None
     keys = Keys(p, lenient=charset is not None)
     key = keys.all()
+    keys.check(wanted)
     return Search(uid, wanted, charset, key, keys.uses_modseq)
 
 
@@ -77,12 +78,12 @@ async def run_search(conn: IMAPServer, tag: bytes, args: Search) -> bytes:
         criterion = args.key(Now(view, conn.app.store.now(), live))
         if args.uses_modseq:
             enable_condstore(conn, announce=False)
-        uids = await searching.find(
+        result = await searching.find(
             conn, view.mailbox_id, criterion, view.uidnext, view.uids
         )
-        make = partial(_answer, tag, args, session.rev2, view.mailbox_id, view.uids, uids)
+        make = partial(_answer, tag, args, session.rev2, view.mailbox_id, view.uids, result)
         # What takes long is done beside the reactor.
-        long = len(uids) > _AT_ONCE or args.uses_modseq
+        long = len(result.uids) > _AT_ONCE or args.uses_modseq
         answer = await conn.app.store.read(make) if long else make(None)
     except No:
         if save:
@@ -112,10 +113,11 @@ def _answer(
     rev2: bool,
     mailbox_id: int,
     known: array[int],
-    uids: list[int],
+    result: searching.Found,
     tx: Tx | None,
 ) -> _Answer:
     """Make the answer; MODSEQ needs the store."""
+    uids = result.uids
     numbering = seqset.Numbering(known)
     numbers = numbering(uids)
     # Rows of the store that this client has not been told of yet, or no longer, don't count.
@@ -139,6 +141,7 @@ def _answer(
             uid=args.uid,
             numbered=None if args.uid else numbering,
             modseq=modseq,
+            score=result.score,
         )
     saved = wanted.saved(found) if b"SAVE" in wanted else []
     return _Answer(array("I", found), saved, response)

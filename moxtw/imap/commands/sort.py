@@ -38,6 +38,8 @@ _KEYS: Final = {
     b"DISPLAYFROM": "display_from",
     b"DISPLAYTO": "display_to",
     b"FROM": "from",
+    # RFC 6203 6.
+    b"RELEVANCY": "relevancy",
     b"SIZE": "size",
     b"SUBJECT": "subject",
     b"TO": "to",
@@ -74,9 +76,14 @@ class Thread:
     program: Program
 
 
-def _program(p: Parser, charset: bytes | None) -> Program:
+def _program(
+    p: Parser, charset: bytes | None, wanted: Return | None = None, relevancy: bool = False
+) -> Program:
     keys = Keys(p, lenient=charset is not None)
     key = keys.all()
+    keys.check(wanted)
+    if relevancy and not keys.uses_fuzzy:
+        raise Bad("RELEVANCY needs FUZZY")
     return Program(charset, key, keys.uses_modseq)
 
 
@@ -107,7 +114,8 @@ def parse_sort(p: Parser, uid: bool = False) -> Sort:
     if wanted is None:
         # Some programs have it here.
         wanted = esearch.parse_return(p)
-    return Sort(uid, wanted, tuple(order.items()), _program(p, charset))
+    program = _program(p, charset, wanted, "relevancy" in order)
+    return Sort(uid, wanted, tuple(order.items()), program)
 
 
 def parse_thread(p: Parser, uid: bool = False) -> Thread:
@@ -160,12 +168,16 @@ class _Found:
 
 
 class _Where(NamedTuple):
-    """Which messages a job works on: `found` in what is known of a mailbox, or (None) all."""
+    """Which messages a job works on: `found` in what is known of a mailbox, or (None) all.
+
+    `score` is how relevant one is.
+    """
 
     mailbox_id: int
     known: array[int]
     uidnext: int
     found: list[int] | None
+    score: Callable[[int], int] | None = None
 
     def find(self, tx: Tx) -> _Found:
         """Those in view."""
@@ -186,10 +198,10 @@ class _Where(NamedTuple):
 async def _search(conn: IMAPServer, view: View, criterion: Criterion) -> _Where:
     """Search, piece by piece unless all is wanted."""
     known, uidnext = view.uids, view.uidnext
-    found: list[int] | None = None
-    if not isinstance(criterion, search.All):
-        found = await searching.find(conn, view.mailbox_id, criterion, uidnext)
-    return _Where(view.mailbox_id, known, uidnext, found)
+    if isinstance(criterion, search.All):
+        return _Where(view.mailbox_id, known, uidnext, None)
+    result = await searching.find(conn, view.mailbox_id, criterion, uidnext, known)
+    return _Where(view.mailbox_id, known, uidnext, result.uids, result.score)
 
 
 class _Sorted(NamedTuple):
@@ -210,7 +222,9 @@ def _sort_job(
 ) -> _Sorted:
     found = where.find(tx)
     mailbox_id = where.mailbox_id
-    uids = sorting.ordered(tx, mailbox_id, found.uids, args.order, orders=orders)
+    uids = sorting.ordered(
+        tx, mailbox_id, found.uids, args.order, orders=orders, score=where.score
+    )
     wanted = args.wanted
     members: array[int] | None = None
     saved: Ranges = []
@@ -232,6 +246,7 @@ def _sort_job(
             uid=args.uid,
             numbered=None if args.uid else found.numbers,
             modseq=modseq,
+            score=where.score,
         )
         return _Sorted(uids, members, saved, line)
     numbers = uids if args.uid else found.numbers(uids)

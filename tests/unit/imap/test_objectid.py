@@ -136,9 +136,9 @@ class MessageIdTests(IMAPTestCase):
         asked: list[str] = []
 
         def explain(tx: object) -> None:
-            from moxtw.store import search
+            from moxtw.store import searchqueries
 
-            for statement in (search._EMAIL_UIDS, search._THREAD_UIDS):
+            for statement in (searchqueries.EMAIL_UIDS, searchqueries.THREAD_UIDS):
                 sql, order, _ = statement.compiled(self.store.backend.dialect)
                 rows = tx.raw("EXPLAIN QUERY PLAN " + re.sub(r"\?", "1", sql))  # type: ignore[attr-defined]
                 asked.extend(row[3] for row in rows.fetchall())
