@@ -6,7 +6,6 @@ the place is told, and the connection reads piece after piece as the client take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,25 +19,40 @@ from moxtw.store.tx import Tx
 
 # Larger than this is read in pieces of this size.
 PIECE: Final = 256 * 1024
+# So many encoded bytes are decoded at once, and if little or nothing of them is to be sent.
+_DECODED: Final = 64 * 1024
+_DECODED_FOR_LESS: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Bytes of a message that are read later: `length` from `start`.
-
-    With an `encoding`, they are decoded, and `skip` and `take` bytes of the result count.
-    """
+    """Bytes of a message that are read later: `length` from `start`; `nul`: NULs are sent."""
 
     content_id: int
     prefix: bytes
     start: int
     length: int
-    encoding: str = ""
-    skip: int = 0
-    take: int = 0
+    nul: bool = False
 
 
-def write(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | Stream]:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A binary section that is decoded later: `head` as it is, then `source` decoded."""
+
+    section: Section
+    head: bytes
+    source: Stream
+    encoding: str
+
+    @property
+    def length(self) -> int:
+        """How many bytes are to be decoded."""
+        return self.source.length
+
+
+def write(
+    tx: Tx, row: Row, tree: mime.Part, section: Section
+) -> list[bytes | Stream | Encoded]:
     """A section's label and value, as pieces of a FETCH response.
 
     Raises No when a binary section cannot be decoded, NoContent when bytes are missing.
@@ -97,53 +111,54 @@ def without_nul(data: bytes) -> bytes:
     return data.replace(b"\0", b"\x80") if b"\0" in data else data
 
 
-def _binary(tx: Tx, row: Row, tree: mime.Part, section: Section) -> list[bytes | Stream]:
+def _binary(
+    tx: Tx, row: Row, tree: mime.Part, section: Section
+) -> list[bytes | Stream | Encoded]:
     """BINARY and BINARY.SIZE: the part with its transfer encoding undone."""
     assert row.prefix is not None and row.content_id is not None
     part = mime.find_part(tree, section.part)
+    only_size = section.what == b"BINARY.SIZE"
     if part is None:
-        value = b" 0" if section.what == b"BINARY.SIZE" else b" NIL"
-        return [section.label + value]
+        return [section.label + (b" 0" if only_size else b" NIL")]
     leaf = not part.parts and part.message is None
     if section.part and not leaf:
         raise No("binary access is to parts that have no parts themselves")
     shift = len(row.prefix)
+    start, end = part.body_start + shift, part.body_end + shift
+    encoding = part.encoding if leaf else "binary"
     # The message as a whole keeps its header as it is.
     head = b""
-    if section.part:
-        start, end = part.body_start + shift, part.body_end + shift
-    elif leaf and part.encoding not in transfer.IDENTITY:
-        head = messages.read_parts(tx, row.content_id, row.prefix, 0, part.body_start + shift)
-        start, end = part.body_start + shift, part.body_end + shift
-    else:
-        start, end = 0, part.body_end + shift
-    encoding = part.encoding if leaf else "binary"
+    if not section.part:
+        if encoding in transfer.IDENTITY:
+            start = 0
+        else:
+            head = messages.read_parts(tx, row.content_id, row.prefix, 0, start)
+    if encoding in transfer.IDENTITY:
+        if only_size:
+            return [b"%b %d" % (section.label, end - start)]
+        if section.partial is not None:
+            first, count = section.partial
+            start = min(start + first, end)
+            end = min(start + count, end)
+        source = Stream(row.content_id, row.prefix, start, end - start, nul=True)
+        if source.length > PIECE:
+            return [b"%b ~{%d}\r\n" % (section.label, source.length), source]
+        return [_value(section, read(tx, source, 0) if source.length else b"")]
     try:
         transfer.decoder(encoding)
     except transfer.UnknownEncoding:
         raise No("the part has an unknown transfer encoding", b"UNKNOWN-CTE") from None
-    source = Stream(row.content_id, row.prefix, start, end - start, encoding)
-    if section.what == b"BINARY.SIZE":
-        return [b"%b %d" % (section.label, len(head) + _decoded_size(tx, source))]
-    if source.length <= PIECE:
-        data = _cut(head + b"".join(_decoded(tx, source)), section.partial)
-        return [_value(section, data)]
-    size = len(head) + _decoded_size(tx, source)
-    first, count = section.partial or (0, size)
-    first = min(first, size)
-    count = min(count, size - first)
-    pieces: list[bytes | Stream] = [b"%b ~{%d}\r\n" % (section.label, count)]
-    front = head[first : first + count]
-    if front:
-        pieces.append(front)
-    if count > len(front):
-        skip = max(first - len(head), 0)
-        pieces.append(
-            Stream(
-                row.content_id, row.prefix, start, end - start, encoding, skip, count - len(front)
-            )
-        )
-    return pieces
+    source = Stream(row.content_id, row.prefix, start, end - start)
+    less = only_size or section.partial is not None
+    if source.length > (_DECODED_FOR_LESS if less else _DECODED):
+        return [Encoded(section, head, source, encoding)]
+    data = head
+    if source.length:
+        decoder = transfer.decoder(encoding)
+        data += decoder.feed(read(tx, source, 0)) + decoder.finish()
+    if only_size:
+        return [b"%b %d" % (section.label, len(data))]
+    return [_value(section, _cut(data, section.partial))]
 
 
 def _value(section: Section, data: bytes) -> bytes:
@@ -158,16 +173,3 @@ def read(tx: Tx, source: Stream, offset: int) -> bytes:
     return messages.read_parts(
         tx, source.content_id, source.prefix, source.start + offset, length
     )
-
-
-def _decoded(tx: Tx, source: Stream) -> Iterator[bytes]:
-    decoder = transfer.decoder(source.encoding)
-    for offset in range(0, source.length, PIECE):
-        yield decoder.feed(read(tx, source, offset))
-    yield decoder.finish()
-
-
-def _decoded_size(tx: Tx, source: Stream) -> int:
-    if source.encoding in transfer.IDENTITY:
-        return source.length
-    return sum(map(len, _decoded(tx, source)))

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from moxtw import metrics
 from moxtw.imap import auth, capability, commands, notices
+from moxtw.imap.binary import Index
 from moxtw.imap.commands import append
 from moxtw.imap.connection import READ_LITERAL, Connection, Discard, Gone, TimedOut
 from moxtw.imap.context import IMPLICIT_TLS, IMAPContext, IMAPListener
@@ -72,6 +73,8 @@ class IMAPServer(Connection):
         self._stop = False
         self._progress: Progress | None = None
         self._idling = False
+        # Of the large part that was decoded last.
+        self.decoded: Index | None = None
 
     # -- Life of a connection -----------------------------------------------------------
 

@@ -61,7 +61,12 @@ def decode(data: bytes, encoding: str) -> bytes:
 
 
 class Decoder(Protocol):
-    """Decodes content that comes in pieces."""
+    """Decodes content that comes in pieces. A copy goes on by itself."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept back until more comes."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """What can be decoded so far and was not returned before."""
@@ -73,6 +78,8 @@ class Decoder(Protocol):
 
 
 class _Identity:
+    held = 0
+
     def feed(self, data: bytes) -> bytes:
         return data
 
@@ -86,6 +93,10 @@ class _Base64:
     def __init__(self) -> None:
         self._rest = b""
         self._ended = False
+
+    @property
+    def held(self) -> int:
+        return len(self._rest)
 
     def feed(self, data: bytes) -> bytes:
         if self._ended:
@@ -106,18 +117,27 @@ class _Base64:
 
 
 class _QuotedPrintable:
-    """Whole lines are decoded; a very long one in parts that do not cut an escape or blanks."""
+    """Whole lines are decoded; a very long one in parts that do not cut an escape or blanks.
+
+    Only so many blanks are kept together, though.
+    """
 
     _LONG: Final = 65536
 
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def held(self) -> int:
+        return len(self._rest)
+
     def feed(self, data: bytes) -> bytes:
         data = self._rest + data
         cut = data.rfind(b"\n") + 1
-        if not cut and len(data) > self._LONG:
+        if len(data) - cut > self._LONG:
             cut = len(data.rstrip(b" \t\r"))
+            if len(data) - cut > self._LONG:
+                cut = len(data)
             escape = data.rfind(b"=", max(0, cut - 3), cut)
             if escape >= 0:
                 cut = escape

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from moxtw.imap import sections, seqset
+from moxtw.imap import binary, sections, seqset
 from moxtw.imap.commands.basic import enable_condstore
 from moxtw.imap.errors import Bad, No
 from moxtw.imap.esearch import Partial, parse_partial
@@ -22,7 +22,7 @@ from moxtw.imap.registry import Command, State
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
 from moxtw.imap.wire import SEEN
-from moxtw.mail import mime, transfer
+from moxtw.mail import mime
 from moxtw.store import changing, messages
 from moxtw.store.errors import NoContent, NoSuchMailbox
 from moxtw.store.model import FlagRow, Row, StoreResult
@@ -100,20 +100,22 @@ class Unseen:
     number: int
 
 
-Piece = bytes | sections.Stream | Unseen
+Piece = bytes | sections.Stream | sections.Encoded | Unseen
 
 
 class Batch(NamedTuple):
     """What a job makes of some messages.
 
     `out` are pieces of the response; `done` is how many of the messages it covers, `unseen`
-    whether Seen must be set on some, `expunged` whether some have gone.
+    whether Seen must be set on some, `expunged` whether some have gone, `failed` why something
+    is left out.
     """
 
     out: list[Piece]
     done: int
     unseen: bool
     expunged: bool
+    failed: No | NoContent | None = None
 
 
 class _Job:
@@ -174,27 +176,38 @@ class _Job:
         unseen = False
         size = done = 0
         last = -1
+        failed: No | NoContent | None = None
         for row, number, start in zip(rows, numbers, starts, strict=True):
+            tree = mime.unpack_tree(row.tree)
+            written: list[Piece] = []
+            for section in self.items.sections:
+                try:
+                    pieces = sections.write(tx, row, tree, section)
+                except (No, NoContent) as exc:
+                    # The other messages are sent nevertheless.
+                    failed = failed or exc
+                    continue
+                if written:
+                    written.append(b" ")
+                for piece in pieces:
+                    written.append(piece)
+                    size += len(piece) if isinstance(piece, bytes) else piece.length
+            last = row.uid
+            if not written:
+                continue
             if self.mark_seen and not row.flags & SEEN:
                 out.append(Unseen(row, number))
                 unseen = True
             else:
                 out.append(start)
-            tree = mime.unpack_tree(row.tree)
-            for index, section in enumerate(self.items.sections):
-                if index:
-                    out.append(b" ")
-                for piece in sections.write(tx, row, tree, section):
-                    out.append(piece)
-                    size += piece.length if isinstance(piece, sections.Stream) else len(piece)
+            out += written
             out.append(b")\r\n")
-            last = row.uid
             if size >= _BATCH_BYTES:
                 break
         done = len(uids)
         if size >= _BATCH_BYTES:
             done = uids.index(last) + 1
-        return Batch(out if unseen else joined(out), done, unseen, gone)
+        return Batch(out if unseen else joined(out), done, unseen, gone, failed)
 
     def seen(
         self, out: Sequence[Piece], became: dict[int, FlagRow], condstore: bool
@@ -310,32 +323,41 @@ async def answer(
     items: Items,
     slices: Sequence[tuple[int, int]],
 ) -> bool:
-    """Write FETCH responses for messages; whether some of them have been expunged meanwhile."""
+    """Write FETCH responses for messages; whether some of them have been expunged meanwhile.
+
+    Raises No, after all the others, if something cannot be sent.
+    """
     job = _Job(session, view, items)
     expunged = False
+    failed: No | NoContent | None = None
     left = deque(slices)
-    try:
-        while left:
-            uids, numbers = _take(view, left, job.size)
-            batch = await conn.app.store.read(partial(_call, job, uids=uids, numbers=numbers))
-            if batch.done < len(uids):
-                rest = seqset.to_ranges(numbers[batch.done :])
-                left.extendleft((start - 1, stop) for start, stop in reversed(rest))
-            expunged = expunged or batch.expunged
-            out = batch.out
-            if batch.unseen:
-                became = await _set_seen(conn, session, view, out)
-                out = job.seen(out, became, session.condstore)
+    while left:
+        uids, numbers = _take(view, left, job.size)
+        batch = await conn.app.store.read(partial(_call, job, uids=uids, numbers=numbers))
+        if batch.done < len(uids):
+            rest = seqset.to_ranges(numbers[batch.done :])
+            left.extendleft((start - 1, stop) for start, stop in reversed(rest))
+        expunged = expunged or batch.expunged
+        failed = failed or batch.failed
+        out = batch.out
+        if batch.unseen:
+            became = await _set_seen(conn, session, view, out)
+            out = job.seen(out, became, session.condstore)
+        with binary.unbroken(conn):
             for piece in out:
-                if isinstance(piece, sections.Stream):
-                    await _stream(conn, piece)
-                else:
-                    assert isinstance(piece, bytes)
+                if isinstance(piece, bytes):
                     conn.send(piece)
-            await conn.drain()
-    except NoContent as exc:
-        conn.log.error("message content missing", err=exc)
-        raise No("the content of a message is missing") from exc
+                elif isinstance(piece, sections.Encoded):
+                    await binary.send(conn, piece)
+                else:
+                    assert isinstance(piece, sections.Stream)
+                    await _stream(conn, piece)
+        await conn.drain()
+    if isinstance(failed, NoContent):
+        conn.log.error("message content missing", err=failed)
+        raise No("the content of a message is missing")
+    if failed is not None:
+        raise failed
     return expunged
 
 
@@ -370,22 +392,10 @@ async def _changed(
 
 async def _stream(conn: IMAPServer, source: sections.Stream) -> None:
     """Send bytes of a large section, piece after piece."""
-    decoder = transfer.decoder(source.encoding or "binary")
-    skip = source.skip
-    left = source.take or source.length
     for offset in range(0, source.length, sections.PIECE):
-        raw = await conn.app.store.read(partial(sections.read, source=source, offset=offset))
-        data = decoder.feed(raw)
-        if offset + sections.PIECE >= source.length:
-            data += decoder.finish()
-        if skip:
-            skip, data = max(skip - len(data), 0), data[skip:]
-        data = data[:left]
-        left -= len(data)
-        conn.send(data if source.encoding else sections.without_nul(data))
+        data = await conn.app.store.read(partial(sections.read, source=source, offset=offset))
+        conn.send(data if source.nul else sections.without_nul(data))
         await conn.drain()
-        if not left:
-            return
 
 
 async def _set_seen(
