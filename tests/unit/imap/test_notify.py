@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 from moxtw.imap import notify
@@ -554,3 +555,91 @@ class SyntaxTests(NotifyCase):
 
     def test_words_in_any_case(self) -> None:
         self.login().ok("notify set status (personal (messagenew messageexpunge flagchange))")
+
+
+class Picture:
+    """What a client makes of what it is told of mailboxes."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.names: set[str] = set()
+        self.subscribed: set[str] = set()
+        self.counts: dict[str, dict[str, int]] = {}
+        for line in client.ok('LIST (SUBSCRIBED) "" *'):
+            self.subscribed.add(line.split()[-1])
+        for line in client.ok('LIST "" * RETURN (STATUS (MESSAGES UIDNEXT UNSEEN))'):
+            if line.startswith("* LIST"):
+                self.names.add(line.split()[-1])
+            else:
+                self.status(line)
+
+    def status(self, line: str) -> None:
+        name, rest = line.removeprefix("* STATUS ").rstrip(")").split(" (")
+        words = rest.split()
+        pairs = zip(words[::2], map(int, words[1::2]), strict=True)
+        self.counts.setdefault(name, {}).update(pairs)
+
+    def take(self, line: str) -> None:
+        if line.startswith("* STATUS "):
+            self.status(line)
+            return
+        match = re.fullmatch(r'\* LIST \((.*?)\) "/" (\S+)(?: \("OLDNAME" \((\S+)\)\))?', line)
+        assert match, line
+        attributes, name, old = match.groups()
+        (self.subscribed.add if "\\Subscribed" in attributes else self.subscribed.discard)(name)
+        if "\\NonExistent" in attributes:
+            self.names.discard(name)
+            self.counts.pop(name, None)
+            return
+        self.names.add(name)
+        zero = {"MESSAGES": 0, "UIDNEXT": 1, "UNSEEN": 0}
+        if old is not None:
+            self.names.remove(old)
+            self.counts[name] = self.counts.pop(old)
+        else:
+            self.counts.setdefault(name, zero)
+
+
+class PictureTests(NotifyCase):
+    """Others do what they like with mailboxes; who watches knows of all that they did."""
+
+    def test_pictures_stay_true(self) -> None:
+        for seed in range(4):
+            self.check(random.Random(seed))
+
+    def check(self, rng: random.Random) -> None:
+        watcher, others = self.login(), [self.login() for _ in range(2)]
+        picture = Picture(watcher)
+        watcher.ok(
+            "NOTIFY SET (PERSONAL (MessageNew MessageExpunge FlagChange MailboxName"
+            " SubscriptionChange))"
+        )
+        names = ["a", "b", "a/x", "a/y", "b/x", "b/x/z", "c", "Inbox", "Sent"]
+        for _ in range(120):
+            one, two = rng.choice(names), rng.choice(names)
+            client = rng.choice(others)
+            for command in rng.choice(
+                (
+                    [f"CREATE {one}"], [f"DELETE {one}"], [f"RENAME {one} {two}"],
+                    [f"SUBSCRIBE {one}"], [f"UNSUBSCRIBE {one}"], [f"SELECT {one}"],
+                    [f"APPEND {one} {{1+}}\r\nx"], [f"APPEND {one} {{1+}}\r\nx"],
+                    [f"SELECT {one}", "STORE 1 +FLAGS.SILENT (\\Seen)", f"COPY 1:* {two}"],
+                    [f"SELECT {one}", "STORE 1 +FLAGS.SILENT (\\Deleted)", "EXPUNGE"],
+                    [f"SELECT {one}", f"MOVE 1 {two}"], [f"SELECT {one}", "UNSELECT"],
+                )
+            ):  # fmt: skip
+                client.command(command)
+            if rng.random() < 0.6:
+                for line in watcher.lines():
+                    picture.take(line)
+        for line in watcher.lines():
+            picture.take(line)
+        fresh = Picture(self.login())
+        self.assertEqual(picture.names, fresh.names)
+        self.assertEqual(picture.subscribed & fresh.names, fresh.subscribed & fresh.names)
+        self.assertEqual(picture.subscribed, fresh.subscribed)
+        for name, counts in fresh.counts.items():
+            told = {key: picture.counts[name][key] for key in counts}
+            self.assertEqual(told, counts, name)
+        for client in (watcher, *others):
+            client.transport.loseConnection()
