@@ -64,6 +64,11 @@ class JunkFlags:
             return (flags | _NOTJUNK) & ~_JUNK
         return flags
 
+    def introbox(self, account: str) -> str:
+        """The account's mailbox for messages of strangers, empty if there is none."""
+        settings = self._config.dynamic.accounts.get(account)
+        return "" if settings is None else settings.introbox
+
 
 def _kind(rules: AutomaticJunkFlags, name: str) -> int:
     """What a mailbox's lower-case name says: 0 junk, 1 neutral, 2 not junk, -1 nothing."""

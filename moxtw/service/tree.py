@@ -94,7 +94,8 @@ class Server(MultiService):
         self.store = Store(
             str(static.data_path), reactor, url=static.database_url or None
         )
-        self.store.junk_flags = JunkFlags(self.config)
+        rules = JunkFlags(self.config)
+        self.store.junk_flags, self.store.introbox = rules, rules.introbox
         self.store.organizational_domain = organizational_domain
         self.store.add_chore("history", history.follow)
         self.store.add_chore("sort keys", sorting.fill)

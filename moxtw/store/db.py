@@ -110,6 +110,8 @@ class Store(Service):
         # Junk flags for a mailbox: (account, mailbox name, special use, flags) -> flags.
         # The service puts the accounts' configured rules in place.
         self.junk_flags: Callable[[str, str, int, int], int] = default_junk_flags
+        # The introbox of an account, empty if it has none; put in place likewise.
+        self.introbox: Callable[[str], str] = lambda account: ""
         self.organizational_domain: Callable[[str], str] = lambda domain: domain
         # Names by id, which never change for the life of an account.
         self.account_names: dict[int, str] = {}

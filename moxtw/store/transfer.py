@@ -97,7 +97,7 @@ _STUBS = _insert(
 _META_COPIED: Final = [
     column.name
     for column in message_meta.columns
-    if column.name not in ("id", "is_reject", "mailbox_destined_id")
+    if column.name not in ("id", "is_reject")
 ]
 # What leaves the rejects mailbox began where it was meant to go.
 _ORIGIN = sa.case(
@@ -155,12 +155,37 @@ _REJECTED = Statement(
 _UNREJECT = Statement(
     message_meta.update()
     .where(message_meta.c.id == bindparam("i"))
-    .values(is_reject=0, mailbox_destined_id=0, mailbox_orig_id=bindparam("orig"))
+    .values(is_reject=0, mailbox_orig_id=bindparam("orig"))
 )
 _UNSEE = Statement(
     messages.update()
     .where(messages.c.id == bindparam("i"))
     .values(flags=messages.c.flags.op("&")(sa.literal_column(str(~SEEN))))
+)
+# Out of the introbox. The bits are those of Junk and NotJunk.
+_DESTINED = sa.select(message_meta.c.mailbox_destined_id).where(
+    message_meta.c.id == messages.c.id
+)
+_WELCOME = Statement(
+    messages.update()
+    .where(
+        *_IN_RANGE,
+        messages.c.flags.op("&")(sa.literal_column("48")) == 0,
+        _DESTINED.scalar_subquery() == bindparam("dest"),
+    )
+    .values(flags=messages.c.flags.op("|")(sa.literal_column("32")))
+)
+_ARRIVED = Statement(
+    message_meta.update()
+    .where(
+        message_meta.c.mailbox_destined_id != 0,
+        message_meta.c.id.in_(
+            sa.select(messages.c.id).where(
+                *_IN_RANGE, messages.c.flags.op("&")(sa.literal_column("48")) != 0
+            )
+        ),
+    )
+    .values(mailbox_orig_id=message_meta.c.mailbox_destined_id, mailbox_destined_id=0)
 )
 
 
@@ -225,6 +250,24 @@ def _adapt(
     return became
 
 
+def _introduce(
+    tx: Tx, account_id: int, mailbox_id: int, dest: Mailbox, dest_uids: list[int]
+) -> None:
+    """Messages that have left the introbox count for the mailbox that they were meant for.
+
+    In that mailbox they are not junk, if nothing else says what they are. In others, only once
+    they are flagged as junk or not junk.
+    """
+    introbox = tx.store.introbox(accounts.name_of(tx, account_id))
+    if not introbox or mailbox_id == dest.id:
+        return
+    if mailboxes.get(tx, mailbox_id).name != introbox:
+        return
+    place = {"mailbox": dest.id, "first": dest_uids[0], "last": dest_uids[-1]}
+    tx.run(_WELCOME, **place, dest=dest.id)
+    tx.run(_ARRIVED, **place)
+
+
 def _count(
     tx: Tx, mailbox_id: int, modseq: int, counts: Sequence[int], size: int
 ) -> None:
@@ -284,6 +327,7 @@ def copy(
         tx.run(_COPY_META, **place, id_step=run.id_step)
         tx.run(_COPY_RECIPIENTS, **place, id_step=run.id_step)
     became = _adapt(tx, account_id, dest, found, dest_uids)
+    _introduce(tx, account_id, mailbox_id, dest, dest_uids)
     counts = [0, 0, 0, 0, 0]
     for _uid, bits, _keywords, size in found:
         count_flags(counts, became[bits], 1, size)
@@ -332,7 +376,10 @@ def move(
         (uid, bits & ~SEEN if uid in rejected else bits, keywords, size)
         for uid, bits, keywords, size in found
     ]
-    became = _adapt(tx, account_id, dest, arrived, dest_uids) if adapt else {}
+    became = {}
+    if adapt:
+        became = _adapt(tx, account_id, dest, arrived, dest_uids)
+        _introduce(tx, account_id, mailbox_id, dest, dest_uids)
     for old, new in zip(found, arrived, strict=True):
         count_flags(source_counts, old[1], -1, old[3])
         count_flags(dest_counts, became.get(new[1], new[1]), 1, new[3])

@@ -271,7 +271,60 @@ class MoveTests(StoreCase):
                     f" FROM message_meta WHERE id = {i}"
                 ).fetchone(),
             )
-            self.assertEqual(found, (0, wanted.id, 0))
+            self.assertEqual(found, (0, wanted.id, wanted.id))
+
+    def introduced(self, operation, target, flags=0):
+        """Flags, first and intended mailbox of a message that left the introbox."""
+        introbox = job(self.store, mailboxes.ensure, self.account.id, "Strangers")
+        self.store.introbox = lambda account: "Strangers" if account == "mox" else ""
+        new = message(
+            self.store,
+            flags=flags,
+            delivery=Delivery(mailbox_destined_id=self.inbox.id, remote_ip="192.0.2.1"),
+        )
+        added = job(self.store, messages.add, self.account.id, introbox.id, new)
+        dest = job(self.store, mailboxes.ensure, self.account.id, target)
+        result = job(
+            self.store,
+            operation,
+            self.account.id,
+            introbox.id,
+            [(added.uid, added.uid)],
+            dest.id,
+        )
+        [uid] = result.dest_uids
+        [row] = job(self.store, messages.rows, dest.id, [(uid, uid)], Want.FLAGS)
+        found = job(
+            self.store,
+            lambda tx: tx.raw(
+                "SELECT mailbox_orig_id, mailbox_destined_id"
+                f" FROM message_meta WHERE id = {row.id}"
+            ).fetchone(),
+        )
+        names = {box.id: box.name for box in job(self.store, mailboxes.all, self.account.id)}
+        return Flag(row.flags), names[found[0]], names.get(found[1], "")
+
+    def test_out_of_the_introbox(self):
+        nothing = Flag(0)
+        for operation in (transfer.copy, transfer.move):
+            for target, flags, expected in (
+                ("Inbox", nothing, (Flag.NOTJUNK, "Inbox", "")),
+                ("Inbox", Flag.SEEN, (Flag.SEEN | Flag.NOTJUNK, "Inbox", "")),
+                ("Inbox", Flag.JUNK, (Flag.JUNK, "Inbox", "")),
+                ("Junk", nothing, (Flag.JUNK, "Inbox", "")),
+                ("Archive", nothing, (nothing, "Strangers", "Inbox")),
+                ("Archive", Flag.NOTJUNK, (Flag.NOTJUNK, "Inbox", "")),
+            ):
+                with self.subTest(operation=operation.__name__, target=target, flags=flags):
+                    self.assertEqual(self.introduced(operation, target, flags), expected)
+
+    def test_introbox_of_others(self):
+        """Mailboxes that have the name, but no such part in the account, are like others."""
+        self.account = make_account(self.store, "other")
+        self.inbox = self.box("Inbox")
+        self.assertEqual(
+            self.introduced(transfer.move, "Inbox"), (Flag(0), "Strangers", "Inbox")
+        )
 
     def test_recipients_follow_a_copy(self):
         sent = self.box("Sent")
