@@ -95,11 +95,13 @@ class LoginState:
         )
 
     def failed(self, conn: IMAPServer, attempt: Attempt, result: str) -> None:
-        """Record a failure; from the third on the connection is slow."""
-        if result in store_auth.COUNTED:
-            self.failures += 1
-            if self.failures >= _SLOW_FROM:
-                conn.slow = True
+        """Record a failure, whatever it is; from the third on the connection is slow."""
+        self.failures += 1
+        if self.failures >= _SLOW_FROM:
+            conn.slow = True
+        if conn.remote_ip and result not in store_auth.COUNTED:
+            # Those are counted for the address where they are recorded.
+            conn.app.failed_auth.add(conn.remote_ip, conn.clock.seconds())
         conn.log.info(
             "login failed",
             mechanism=attempt.mechanism,
@@ -170,6 +172,10 @@ async def look_at_certificate(conn: IMAPServer, *, preauth: bool) -> None:
     """
     connection = tls_connection(conn.transport)
     if connection is None or not conn.listener.client_auth or conn.listener.from_https:
+        return
+    ip = conn.remote_ip
+    if ip and not conn.app.failed_auth.can_add(ip, conn.clock.seconds()):
+        # It was let in before it failed that often (STARTTLS): no help for guessing.
         return
     fingerprint = peer_fingerprint(connection)
     if fingerprint is None:

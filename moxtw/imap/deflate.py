@@ -23,17 +23,19 @@ class DeflateError(Exception):
 class Compression:
     """Both directions of a connection."""
 
-    __slots__ = ("_deflate", "_inflate", "_waiting")
+    __slots__ = ("_deflate", "_full", "_inflate", "_waiting")
 
     def __init__(self) -> None:
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW)
         self._inflate = zlib.decompressobj(_RAW)
         self._waiting = b""
+        # The inflater may hold more than it has given, though it has taken all of the input.
+        self._full = False
 
     @property
     def waiting(self) -> bool:
-        """Whether there is input that `inflate` has not looked at."""
-        return bool(self._waiting)
+        """Whether `inflate` may have more without further input."""
+        return self._full or bool(self._waiting)
 
     def feed(self, data: bytes) -> None:
         """Take input."""
@@ -41,14 +43,16 @@ class Compression:
 
     def inflate(self) -> bytes:
         """Some of what the input means; empty if more of it is needed. Raises DeflateError."""
-        if not self._waiting:
+        if not self.waiting:
             return b""
+        given = self._waiting
         try:
-            data = self._inflate.decompress(self._waiting, PIECE)
+            data = self._inflate.decompress(given, PIECE)
         except zlib.error as exc:
             raise DeflateError(str(exc)) from exc
         self._waiting = self._inflate.unconsumed_tail
-        if self._inflate.eof and not data:
+        self._full = len(data) == PIECE
+        if self._inflate.eof and given and not data:
             raise DeflateError("end of the stream")
         return data
 

@@ -169,7 +169,7 @@ class MechanismTests(AuthTestCase):
         other = b64(b"other@example.org\0me@example.org\0" + PASSWORD.encode())
         self.transcript(
             self.fresh(),
-            f"""
+            """
             C: a AUTHENTICATE PLAIN
             S: +…
             C: *
@@ -178,6 +178,11 @@ class MechanismTests(AuthTestCase):
             S: +…
             C: !!!
             S: b BAD response is not base64
+            """,
+        )
+        self.transcript(
+            self.fresh(),
+            f"""
             C: c AUTHENTICATE PLAIN {b64(b"x")}
             S: c BAD PLAIN needs three fields
             C: d AUTHENTICATE PLAIN {other}
@@ -203,6 +208,11 @@ class MechanismTests(AuthTestCase):
             S: c NO [PRIVACYREQUIRED] …
             C: d AUTHENTICATE SCRAM-SHA-256-PLUS
             S: d NO [PRIVACYREQUIRED] …
+            """,
+        )
+        self.transcript(
+            self.fresh(),
+            """
             C: e AUTHENTICATE CRAM-MD5 abcd
             S: e BAD …
             C: f AUTHENTICATE
@@ -217,6 +227,60 @@ class MechanismTests(AuthTestCase):
         lines = self.exchange("CRAM-MD5")
         self.assertIn("[AUTHENTICATIONFAILED] no secret", lines[-1])
         self.assertTrue(self.failed_auth.can_add("192.0.2.7", self.clock.seconds(), 10))
+
+    def test_failures_of_all_kinds_count(self) -> None:
+        client = self.fresh()
+        for response in (b"*", b"!", b64(b"no fields").encode()):
+            client.send(b"a AUTHENTICATE PLAIN\r\n")
+            client.send(response + b"\r\n")
+        self.assertEqual(client.protocol.login.failures, 3)
+        self.assertTrue(client.protocol.slow)
+        now = self.clock.seconds()
+        self.assertTrue(self.failed_auth.can_add("192.0.2.7", now, 7))
+        self.assertFalse(self.failed_auth.can_add("192.0.2.7", now, 8))
+        # A success takes them back.
+        self.login()
+        self.clock.advance(2)
+        self.assertTrue(self.failed_auth.can_add("192.0.2.7", now, 10))
+
+    def test_channel_binding_that_differs_counts(self) -> None:
+        client = self.fresh()
+        first = b64(b"p=tls-exporter,,n=me@example.org,r=abcdefgh")
+        client.send(f"a AUTHENTICATE SCRAM-SHA-256 {first}\r\n".encode())
+        self.assertTrue(client.lines()[-1].startswith("a NO [AUTHENTICATIONFAILED]"))
+        self.assertIn(("scram-sha-256", "badchanbind"), self.attempts())
+        self.assertFalse(self.failed_auth.can_add("192.0.2.7", self.clock.seconds(), 10))
+
+    def test_scram_ends_with_an_empty_line(self) -> None:
+        for last, reply in ((b"", "a OK"), (b"*", "a BAD"), (b"eA==", "a BAD"), (b"=", "a BAD")):
+            client = self.fresh()
+            machine = sasl_client.start(
+                sasl_client.Choice("SCRAM-SHA-256", False),
+                sasl_client.Credentials(ADDRESS, PASSWORD),
+            )
+            client.send(b"a AUTHENTICATE SCRAM-SHA-256\r\n")
+            self.assertEqual(client.lines(), ["+ "])
+            client.send(b64(machine.initial() or b"").encode() + b"\r\n")
+            challenge = base64.b64decode(client.lines()[0][2:])
+            client.send(b64(machine.step(challenge) or b"").encode() + b"\r\n")
+            [line] = client.lines()
+            self.assertTrue(base64.b64decode(line[2:]).startswith(b"v="))
+            client.send(last + b"\r\n")
+            [line] = client.lines()
+            self.assertTrue(line.startswith(reply), (last, line))
+
+    def test_pipelined_responses(self) -> None:
+        client = self.fresh()
+        client.send(f"a AUTHENTICATE PLAIN\r\n{PLAIN}\r\nb NOOP\r\n".encode())
+        lines = client.lines()
+        self.assertEqual(lines[0], "+ ")
+        self.assertTrue(lines[1].startswith("a OK [CAPABILITY "))
+        self.assertEqual(lines[2:], ["b OK NOOP done"])
+
+    def test_only_before_login(self) -> None:
+        client = self.login()
+        for command in ("LOGIN a b", "STARTTLS", f"AUTHENTICATE PLAIN {PLAIN}"):
+            self.assertTrue(client.command(command)[-1].startswith("t NO "), command)
 
     def test_long_response(self) -> None:
         client = self.fresh()
@@ -299,6 +363,19 @@ class CertificateTests(AuthTestCase):
             client.lines(), ["* BYE [ALERT] your TLS client certificate is not known"]
         )
         self.assertTrue(client.closed)
+
+    def test_certificate_is_not_looked_at_after_too_many_failures(self) -> None:
+        client = self.fresh()
+        self.failed_auth.add("192.0.2.7", self.clock.seconds(), 10)
+        client.protocol.login.fingerprint = None
+        client.protocol.listener = self.listener
+        from twisted.internet.defer import Deferred
+
+        Deferred.fromCoroutine(auth.look_at_certificate(client.protocol, preauth=False))
+        self.assertIsNone(client.protocol.login.fingerprint)
+        self.failed_auth.reset("192.0.2.7", self.clock.seconds())
+        Deferred.fromCoroutine(auth.look_at_certificate(client.protocol, preauth=False))
+        self.assertEqual(client.protocol.login.fingerprint, "fp")
 
     def test_no_certificate(self) -> None:
         self.fingerprint = None

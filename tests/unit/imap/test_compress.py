@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from random import Random
 
-from moxtw.imap import connection
+from moxtw.imap import connection, deflate
 from tests.unit.imap.support import MAIL, Client, IMAPTestCase
 
 
@@ -155,6 +155,29 @@ class CompressTests(IMAPTestCase):
         lines = client.lines()
         self.assertTrue(lines[0].startswith("t NO [TRYCREATE]"), lines)
         self.assertEqual(lines[-1], "t OK NOOP done")
+
+    def test_all_is_given_without_more_input(self) -> None:
+        """The inflater may be left with output when its input is used up and its room, too."""
+        for mode in (zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FINISH):
+            for more in range(-2, 520):
+                data = b"x" * (deflate.PIECE + more)
+                packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+                compression = deflate.Compression()
+                compression.feed(packer.compress(data) + packer.flush(mode))
+                size = 0
+                while compression.waiting:
+                    size += len(compression.inflate())
+                self.assertEqual(size, len(data), (mode, more))
+
+    def test_commands_that_fill_a_piece(self) -> None:
+        client = self.compressed()
+        line = b"t NOOP\r\n"
+        for more in (256, 257, 258, 300):
+            count = (deflate.PIECE + more) // len(line) + 1
+            client.client.send(client.pack(line * count, zlib.Z_PARTIAL_FLUSH))
+            for _ in range(count):
+                self.clock.advance(0)
+            self.assertEqual(client.output().count(b"t OK NOOP done\r\n"), count)
 
     def test_broken_input(self) -> None:
         client = self.compressed()
