@@ -24,7 +24,8 @@ PREVIEW_REACH: Final = 1_000_000
 # sheet is read up to the reach.
 _FIRST_LOOK: Final = 16384
 
-_FOLD: Final = re.compile(rb"\r?\n(?=[ \t])")
+# Many programs fold with a tab where a blank was.
+_FOLD: Final = re.compile(rb"\r?\n[ \t]++")
 # An encoded text is longer than its content: at most so many times, for any of the encodings.
 _MAX_EXPANSION: Final = 3
 
@@ -65,7 +66,7 @@ def folded_header(section: bytes) -> bytes:
     """Header lines in the form in which text is searched: unfolded, their words decoded."""
     section = section[:MAX_HEADER_BYTES]
     if b"\n " in section or b"\n\t" in section:
-        section = _FOLD.sub(b"", section)
+        section = _FOLD.sub(b" ", section)
     if b"=?" not in section and section.isascii():
         return section.lower()
     return folded(decode_words(header_text(section)))

@@ -591,4 +591,9 @@ def _has_field(data: bytes, name: str, wanted: bytes) -> bool:
     if not data:
         return False
     headers = parse_headers(data)
-    return any(wanted in folded(decode_words(value)) for value in headers.all(name))
+    return any(
+        wanted in folded(decode_words(form))
+        for value in headers.all(name)
+        # Folded with a tab, or with several blanks: a search has one blank there.
+        for form in {value, " ".join(value.split())}
+    )

@@ -391,6 +391,12 @@ class SearchTests(ConformanceCase):
         self.deliver(b"Subject: hello beautiful world\r\n\r\nbody\r\n")
         self.deliver(b"X-Extra: hello beautiful header\r\n\r\nnil\r\n")
         client = self.selected()
+        self.deliver(b"Subject: folded\r\n\twith a\r\n  tab\r\nX: y\r\nX: a\r\n\tb\r\n\r\n")
+        client = self.selected()
+        self.assertEqual(self.search(client, 'SEARCH SUBJECT "folded with a tab"'), [3])
+        self.assertEqual(self.search(client, 'SEARCH HEADER X "a b"'), [3])
+        self.ask(client, "STORE 3 +FLAGS.SILENT (\\Deleted)")
+        self.ask(client, "EXPUNGE")
         self.ask(client, 'SEARCH SUBJECT ""')
         for keys, numbers in (
             ("SUBJECT hello", [1]),

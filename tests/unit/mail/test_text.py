@@ -203,7 +203,7 @@ class SearchTests(SynchronousTestCase):
         header, _ = search(
             b"Subject: =?utf-8?q?=C3=84?=\r\n =?utf-8?q?=C3=96?= X\n\tY\r\nFrom: \xc4@b\r\n\r\n"
         )
-        self.assertEqual(header, folded("subject: äö x\ty\r\nfrom: ä@b\r\n\r\n"))
+        self.assertEqual(header, folded("subject: äö x y\r\nfrom: ä@b\r\n\r\n"))
 
     def test_all_text_parts(self) -> None:
         data = crlf(
