@@ -60,7 +60,7 @@ async def run_replace(conn: IMAPServer, tag: bytes, p: Parser, uid: bool = False
         reader.discard()
         raise
 
-    def job(tx: Tx) -> Added:
+    def job(tx: Tx) -> tuple[Added, int]:
         mailbox = mailboxes.find(tx, session.account_id, reader.name)
         if mailbox is None:
             raise NoSuchMailbox(reader.name)
@@ -72,11 +72,13 @@ async def run_replace(conn: IMAPServer, tag: bytes, p: Parser, uid: bool = False
         new = reader.messages[0]
         added = messages.add(tx, session.account_id, mailbox.id, new, quota=limit)
         gone = [(old, old)]
-        changing.expunge(tx, session.account_id, view.mailbox_id, gone, only_deleted=False)
-        return added
+        modseq, _ = changing.expunge(
+            tx, session.account_id, view.mailbox_id, gone, only_deleted=False
+        )
+        return added, modseq
 
     try:
-        added = await conn.app.store.write(job)
+        added, modseq = await conn.app.store.write(job)
     except StoreClosed:
         raise
     except Exception as exc:
@@ -87,6 +89,9 @@ async def run_replace(conn: IMAPServer, tag: bytes, p: Parser, uid: bool = False
         None, b"[APPENDUID %d %d] the new message is there" % (added.uidvalidity, added.uid)
     )
     session.wrote(added.modseq, added_to=view.mailbox_id)
+    if session.condstore:
+        # RFC 7162 3.2.7: what the removal took.
+        return b"[HIGHESTMODSEQ %d] REPLACE done" % modseq
     return b"REPLACE done"
 
 
