@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from moxtw.mail.domain import Domain
 
 
-def _domain(text: str) -> Domain:
+def domain_argument(text: str) -> Domain:
+    """A domain name that was given as an argument. Raises UsageError."""
     from moxtw.mail.domain import DomainError, parse_domain
 
     try:
@@ -48,7 +49,7 @@ def spf_check(invocation: Invocation) -> None:
     from moxtw.authn import spf
     from moxtw.mail.address import IPDomain, Path
 
-    domain, ip = _domain(invocation.args[0]), _ip(invocation.args[1])
+    domain, ip = domain_argument(invocation.args[0]), _ip(invocation.args[1])
     hello = IPDomain(domain=domain)
     result = run_async(
         lambda reactor: spf.check(
@@ -74,7 +75,7 @@ def spf_lookup(invocation: Invocation) -> None:
     from moxtw.authn import spf
     from moxtw.dns.resolver import DNSError
 
-    domain = _domain(invocation.args[0])
+    domain = domain_argument(invocation.args[0])
     try:
         text, record, authentic = run_async(
             lambda reactor: spf.lookup(make_resolver(invocation, reactor), domain)
@@ -135,7 +136,7 @@ def dnsbl_check(invocation: Invocation) -> None:
     """``moxtw dnsbl check``."""
     from moxtw.authn import dnsbl
 
-    zone, ip = _domain(invocation.args[0]), _ip(invocation.args[1])
+    zone, ip = domain_argument(invocation.args[0]), _ip(invocation.args[1])
     result = run_async(
         lambda reactor: dnsbl.lookup(make_resolver(invocation, reactor), zone, ip, clock=reactor)
     )
@@ -153,7 +154,7 @@ def dnsbl_check_health(invocation: Invocation) -> None:
     """``moxtw dnsbl checkhealth``."""
     from moxtw.authn import dnsbl
 
-    zone = _domain(invocation.args[0])
+    zone = domain_argument(invocation.args[0])
 
     async def check(reactor: object) -> tuple[dnsbl.Health, dnsbl.Health]:
         resolver = make_resolver(invocation, reactor)

@@ -6,6 +6,7 @@ from moxtw.cli.command import BOOL, TEXT, Command, Flag
 from moxtw.cli.table_config import CONFIG_COMMANDS
 from moxtw.cli.table_junk import JUNK_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
+from moxtw.cli.table_safety import SAFETY_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
 
 _ALL = (
@@ -172,6 +173,7 @@ become CRLF, as on the wire. A signature that is there already stays.""",
         (1, 1),
     ),
     *SENDER_COMMANDS,
+    *SAFETY_COMMANDS,
     Command(
         "message parse",
         "message-file",

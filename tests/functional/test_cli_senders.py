@@ -7,8 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
+from moxtw.tlspolicy import dane
+from tests.support.ca import Authority
 from tests.support.nameserver import BackgroundNameServer
 from tests.support.server import ROOT
 
@@ -21,6 +28,9 @@ ZONE = {
     },
     "b.example": {"TXT": ['"v=spf1 ip6:2001:db8::/32 x=y"']},
     "c.example": {"TXT": ['"v=spf1 moo"']},
+    "_mta-sts.a.example": {"TXT": ['"v=STSv1; id=20261126"']},
+    "_smtp._tls.a.example": {"TXT": ['"v=TLSRPTv1; rua=mailto:tls@a.example"']},
+    "_smtp._tls.b.example": {"TXT": ['"v=TLSRPTv1; rua=ftp://b.example"']},
     "why.a.example": {"TXT": ['"%{i} may not send for %{d}"']},
     "1.2.0.192.in-addr.arpa": {"PTR": ["mail.a.example."]},
     "mail.a.example": {"A": ["192.0.2.1"]},
@@ -117,3 +127,43 @@ class SenderCommandTests(SynchronousTestCase):
             ("dnsbl", "check", "bl.example"),
         ):
             self.assertIn("usage: moxtw", self.fails(*words, code=2))
+
+    def test_tlsrpt(self) -> None:
+        self.assertEqual(
+            self.ask("tlsrpt", "lookup", "a.example"),
+            ["record: v=TLSRPTv1; rua=mailto:tls@a.example;", "reports to: mailto:tls@a.example"],
+        )
+        for domain, text in (("b.example", "ftp:"), ("c.example", "no tlsrpt record")):
+            error = self.fails("tlsrpt", "lookup", domain, "-resolver", self.server.address)
+            self.assertIn(text, error)
+
+    def test_mtasts(self) -> None:
+        code, out, error = self.moxtw(
+            "mtasts", "lookup", "a.example", "-resolver", self.server.address
+        )
+        # There is a record, but no host for the policy.
+        self.assertEqual((code, out), (1, "record: v=STSv1; id=20261126;\n"))
+        self.assertIn("mta-sts.a.example does not exist", error)
+        error = self.fails("mtasts", "lookup", "b.example", "-resolver", self.server.address)
+        self.assertIn("no mta-sts record", error)
+
+    def test_dane_records(self) -> None:
+        issued = Authority().issue("mail.a.example")
+        path = Path(self.mktemp())
+        path.write_bytes(issued.certificate.public_bytes(Encoding.PEM))
+        wanted = dane.make_record(3, 1, 1, issued.certificate).data.hex()
+        for words in (("dane-ee", "spki", "sha2-256"), ("3", "1", "1")):
+            code, out, error = self.moxtw("dane", "makerecord", *words, str(path))
+            self.assertEqual((code, out, error), (0, f"TLSA 3 1 1 {wanted}\n", ""))
+        key = Path(self.mktemp())
+        key.write_bytes(
+            issued.key.private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )
+        )
+        code, out, error = self.moxtw("dane", "makerecord", "3", "1", "1", str(key))
+        self.assertEqual((code, out, error), (0, f"TLSA 3 1 1 {wanted}\n", ""))
+        error = self.fails("dane", "makerecord", "3", "0", "1", str(key))
+        self.assertIn("needs a certificate", error)
+        self.assertIn("need one of", self.fails("dane", "makerecord", "4", "0", "1", code=2))
+        self.assertIn("No such file", self.fails("dane", "makerecord", "3", "0", "1", "/nope"))
