@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 Policy = Literal["none", "quarantine", "reject"]
@@ -88,6 +89,8 @@ class _Bad(Exception):
     """What is wrong with a record."""
 
 
+# Records of the same domains come by again and again. Bad ones are not remembered.
+@lru_cache(maxsize=256)
 def _parse(text: str, need_policy: bool) -> DMARCRecord:
     tags: dict[str, str] = {}
     for part in text.split(";"):

@@ -62,7 +62,11 @@ def word_score(params: JunkParams, ham: int, spam: int, hams: int, spams: int) -
     if in_spam + in_ham <= 0:
         return None
     score = in_spam / (in_spam + in_ham)
-    score = min(max(score, params.max_power), 1 - params.max_power)
+    least = params.max_power
+    if score < least:
+        score = least
+    elif score > 1 - least:
+        score = 1 - least
     seen = ham + spam
     if seen <= params.rare_words:
         score += (1 + params.rare_words - seen) * (0.5 - score) / 10
@@ -79,9 +83,10 @@ def classify_words(
     """Score a message by those of its words that have been counted, as (ham, spam)."""
     ham: list[tuple[float, int, str]] = []
     spam: list[tuple[float, int, str]] = []
+    ignored = params.ignore_words
     for word, (in_ham, in_spam) in counts.items():
         score = word_score(params, in_ham, in_spam, hams, spams)
-        if score is None or abs(0.5 - score) < params.ignore_words:
+        if score is None or -ignored < 0.5 - score < ignored:
             continue
         # In order of strength; of equally strong words the longer ones come first.
         if score < 0.5:

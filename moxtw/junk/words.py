@@ -16,8 +16,13 @@ ONEGRAMS: Final = 1
 TWOGRAMS: Final = 2
 THREEGRAMS: Final = 4
 
+# Characters below which a word surely is no long one.
+_SHORT: Final = 1000
+
 # Letters and digits of any script; an apostrophe between them is part of the word.
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+# The same in lower-case ASCII, where it is found in half the time.
+_ASCII_WORD: Final = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 _OUTSIDE: Final = re.compile(r"[^\w']")
 # What can make a word look random or like a number, to see quickly that most do not.
 _SUSPECT: Final = re.compile(r"[0-9]{3}|[b-df-hj-np-tv-z2-9]{6}")
@@ -54,12 +59,13 @@ def _fits(key: str) -> bool:
 def _slices(text: str) -> Iterator[list[str]]:
     """All words of a (lower-case) text, in lists, which no word is divided between."""
     pos, end = 0, len(text)
+    word = _ASCII_WORD if text.isascii() else _WORD
     while pos < end:
         stop = pos + _SLICE
         if stop < end:
             gap = _OUTSIDE.search(text, stop, stop + _SEARCH)
             stop = min(stop + _SEARCH, end) if gap is None else gap.end()
-        yield _WORD.findall(text, pos, stop)
+        yield word.findall(text, pos, stop)
         pos = stop
 
 
@@ -104,13 +110,25 @@ class Words:
 
     def _single(self, words: list[str]) -> None:
         found = self.found
-        room = self._limit - len(found)
-        for word in dict.fromkeys(words):
-            if word not in found and counts(word) and _fits(word):
-                found[word] = None
-                room -= 1
-                if room <= 0:
-                    return
+        fresh = dict.fromkeys(words)
+        # Most words are of no interest one by one.
+        suspects = set(filter(_SUSPECT.search, fresh))
+        good = [
+            word
+            for word in fresh
+            if (
+                len(word) > 2
+                if len(word) < _SHORT and word.isascii() and word not in suspects
+                else counts(word) and _fits(word)
+            )
+        ]
+        if len(found) + len(good) <= self._limit:
+            found.update(dict.fromkeys(good))
+            return
+        for word in good:
+            if len(found) >= self._limit:
+                return
+            found[word] = None
 
     def _groups(self, text: str) -> None:
         """Single words, pairs and triplets; words that do not count do not interrupt them."""

@@ -6,13 +6,14 @@ is not what their flags ask for. So nothing has to remember a change, and no cra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Text, bindparam
+from sqlalchemy import bindparam
 
 from moxtw.store import content
 from moxtw.store.schema import mailboxes, message_meta, messages
@@ -25,6 +26,8 @@ _BOTH: Final = JUNK | NOTJUNK
 
 # Bytes up to which a word is its own key.
 _MAX_WORD: Final = 64
+# Characters of a word that fit into that.
+_SHORT: Final = _MAX_WORD // 4
 # Words of one statement: each one that gives a row, or is executed once more, gives the
 # interpreter away and has to wait for it again.
 _CHUNKS: Final = (256, 32, 4)
@@ -234,17 +237,21 @@ def key(word: str) -> str:
     return "=" + blake2b(data, digest_size=16).hexdigest()
 
 
-@lru_cache
-def _select(count: int) -> Statement:
-    # As one row: each row more gives the interpreter away. The signs are in no word.
-    row = sa.literal_column("word || '|' || ham || '|' || spam", Text)
-    comma: Any = sa.literal_column("','")
-    return Statement(
-        sa.select(sa.func.aggregate_strings(row, comma)).where(
-            junk_words.c.filter_id == bindparam("f"),
-            junk_words.c.word.in_([bindparam(f"w{n}") for n in range(count)]),
-        )
-    )
+# One row for all words: each row more gives the interpreter away, and takes longer to make than
+# to find.
+_SELECT = Statement(
+    sa.text(
+        "SELECT json_group_array(j.key), json_group_array(w.ham), json_group_array(w.spam)"
+        " FROM json_each(:words) AS j CROSS JOIN junk_words AS w"
+        " WHERE w.filter_id = :f AND w.word = j.value"
+    ),
+    postgresql=sa.text(
+        "SELECT CAST(json_agg(j.n - 1) AS text), CAST(json_agg(w.ham) AS text),"
+        " CAST(json_agg(w.spam) AS text)"
+        " FROM json_array_elements_text(CAST(:words AS json)) WITH ORDINALITY AS j(value, n)"
+        " JOIN junk_words AS w ON w.filter_id = :f AND w.word = j.value"
+    ),
+)
 
 
 @lru_cache
@@ -290,15 +297,16 @@ def _chunks(items: list[Any], *, fill: bool = False) -> Iterable[list[Any]]:
 
 def counts(tx: Tx, filter_id: int, words: Iterable[str]) -> dict[str, tuple[int, int]]:
     """How often words were counted, as (ham, spam); those that never were are left out."""
-    by_key = {key(word): word for word in words}
-    found: dict[str, tuple[int, int]] = {}
-    for part in _chunks(sorted(by_key), fill=True):
-        params: dict[str, Any] = {f"w{n}": word for n, word in enumerate(part)}
-        joined = tx.value(_select(len(part)), f=filter_id, **params)
-        for row in joined.split(",") if joined else ():
-            word, ham, spam = row.split("|")
-            found[by_key[word]] = (int(ham), int(spam))
-    return found
+    # In order, so that neighbours are found beside each other.
+    wanted = sorted(words)
+    keys = [word if len(word) <= _SHORT else key(word) for word in wanted]
+    row = tx.one(_SELECT, f=filter_id, words=json.dumps(keys))
+    if row is None or not row[0]:
+        return {}
+    places, hams, spams = map(json.loads, row)
+    return {
+        wanted[n]: (ham, spam) for n, ham, spam in zip(places, hams, spams, strict=True)
+    }
 
 
 def count(

@@ -30,12 +30,16 @@ def _literal(element: Any, **_: Any) -> Any:
 
 
 class Statement:
-    """A SQLAlchemy statement with named parameters, compiled once for each dialect."""
+    """A SQLAlchemy statement with named parameters, compiled once for each dialect.
 
-    __slots__ = ("_clause", "_compiled")
+    others: by the name of a dialect, what says the same there.
+    """
 
-    def __init__(self, clause: sa.Executable) -> None:
+    __slots__ = ("_clause", "_compiled", "_others")
+
+    def __init__(self, clause: sa.Executable, **others: sa.Executable) -> None:
         self._clause = clause
+        self._others = others
         self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Any]]] = {}
 
     def compiled(
@@ -44,7 +48,8 @@ class Statement:
         """SQL text, parameter order (None: by name) and values bound in the clause."""
         found = self._compiled.get(dialect.name)
         if found is None:
-            clause: Any = visitors.replacement_traverse(cast("Any", self._clause), {}, _literal)
+            own = self._others.get(dialect.name, self._clause)
+            clause: Any = visitors.replacement_traverse(cast("Any", own), {}, _literal)
             compiled = clause.compile(
                 dialect=dialect, compile_kwargs={"render_postcompile": True}
             )

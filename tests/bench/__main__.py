@@ -6,10 +6,11 @@ import argparse
 import shutil
 import sys
 
-from tests.bench import imap, junk, memory, queue, report, smtp
+from tests.bench import imap, inbound, junk, memory, queue, report, smtp
 
 PARTS = {
     "smtp": smtp.run,
+    "inbound": inbound.run,
     "queue": queue.run,
     "imap": imap.run,
     "memory": memory.run,

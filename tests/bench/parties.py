@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.nameserver import BackgroundNameServer
+from tests.support.nameserver import BackgroundNameServer, Zone
 from tests.support.peers import Dovecot, Postfix
 from tests.support.server import ZONE, MailServer
 
@@ -37,10 +37,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def moxtw(*, start: bool = True, **options: Any) -> Iterator[MailServer]:
-    """The server, with an account; its log goes with it."""
+def moxtw(*, start: bool = True, zone: Zone = ZONE, **options: Any) -> Iterator[MailServer]:
+    """The server, with an account; its log goes with it. zone: what it finds in DNS."""
     directory = Path(tempfile.mkdtemp(prefix="moxtw-bench."))
-    names = BackgroundNameServer(ZONE).start()
+    names = BackgroundNameServer(zone).start()
     server = MailServer(
         directory / "server",
         accounts={"mjl": [USER]},

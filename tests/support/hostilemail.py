@@ -6,16 +6,11 @@ end, and have no line of a dot.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
-from moxtw.authn.dkimcanon import BodyHash, SignedFields, header_data
-from moxtw.authn.dkimkey import public_record
-from moxtw.authn.dkimsign import fold_signature, fold_value, sign_data
+from tests.support import signing
 from tests.support.nameserver import Zone
 
 ZONE: Zone = {
@@ -167,42 +162,31 @@ def empty_lines(size: int = 50 * _MIB) -> Iterator[bytes]:
 
 
 @cache
-def _key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=4096)
+def _key() -> signing.Key:
+    return signing.rsa_key(4096)
 
 
 def keys() -> Zone:
     """The key of the sender's domain, which is large."""
-    text = public_record(_key())
-    strings = " ".join(f'"{text[at : at + 250]}"' for at in range(0, len(text), 250))
-    return {"s._domainkey.load.example": {"TXT": [strings]}}
+    return {"s._domainkey.load.example": {"TXT": [signing.key_record(_key())]}}
 
 
 def signed(count: int = 50, size: int = 20 * _MIB) -> Iterator[bytes]:
     """As many good signatures as are looked at, in all forms, of a large body."""
     body = [b"Signed \t by\t\tmany  \r\n" * 3000] * (size // 69000)
-    fields = SignedFields(HEAD)
-    names = ["from", "subject"]
-    forms = [(False, False), (False, True), (True, False), (True, True)]
-    hashes = {}
-    for relaxed in (False, True):
-        body_hash = BodyHash("sha256", relaxed=relaxed)
-        for piece in body:
-            body_hash.update(piece)
-        hashes[relaxed] = base64.b64encode(body_hash.digest()).decode()
-    words = {False: "simple", True: "relaxed"}
+    hashes = {form: signing.body_hash(body, relaxed=form) for form in (False, True)}
     for number in range(count):
-        header_form, body_form = forms[number % len(forms)]
-        canonical = f"c={words[header_form]}/{words[body_form]}"
-        unsigned = fold_signature(
-            "DKIM-Signature",
-            ["v=1", "a=rsa-sha256", "d=load.example", "s=s", canonical, f"t={number}"],
-            names,
-            hashes[body_form],
+        form = bool(number & 1)
+        yield signing.signature(
+            _key(),
+            "load.example",
+            HEAD,
+            hashes[form],
+            names=["from", "subject"],
+            relaxed=bool(number & 2),
+            body_relaxed=form,
+            more=[f"t={number}"],
         )
-        selected = fields.select(names, relaxed=header_form)
-        data = header_data(selected, unsigned, relaxed=header_form)
-        yield fold_value(unsigned, sign_data(_key(), data))
     yield HEAD + b"\r\n"
     yield from body
 

@@ -40,7 +40,7 @@ from moxtw.sasl import password as passwords
 from moxtw.store import accounts as account_ops
 from moxtw.store import credentials, mailboxes, messages, verify
 from moxtw.store.db import Store
-from moxtw.store.model import NewMessage
+from moxtw.store.model import Delivery, NewMessage
 from moxtw.store.tx import Tx
 from tests.support.nameserver import BackgroundNameServer, Zone
 from tests.support.store import now
@@ -314,10 +314,11 @@ class MailServer:
         account: str = "",
         flags: Callable[[int], int] = lambda number: 0,
         received: Callable[[int], int | None] = lambda number: None,
+        delivery: Callable[[int], Delivery] = lambda number: Delivery(),
     ) -> int:
         """Put messages into a mailbox, while the server does not run; returns how many.
 
-        flags and received give those of each, by its number from 0.
+        flags, received and delivery give those of each, by its number from 0.
         """
         if not self.data_dir.exists():
             self._set_passwords()
@@ -332,6 +333,7 @@ class MailServer:
                         store.contents.from_bytes_now(data),
                         flags=flags(number),
                         received=received(number),
+                        delivery=delivery(number),
                     )
                     for number, data in piece
                 ]

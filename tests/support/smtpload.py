@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 SECONDS = 60
 
@@ -132,20 +132,31 @@ class Workers:
             raise TimeoutError("clients did not end")
 
 
+_LARGE_LINE = b"0123456789" * 7 + b"abcdef\r\n"
+_LARGE_BLOCK = _LARGE_LINE * (128 * 1024 // len(_LARGE_LINE))
+
+
+def large_body(size: int) -> Iterator[bytes]:
+    """The body of messages that `send_large_at_once` sends, in pieces."""
+    while size > 0:
+        yield _LARGE_BLOCK
+        size -= len(_LARGE_BLOCK)
+
+
 def send_large_at_once(
     address: Address,
     recipients: Sequence[str],
     size: int,
     sender: str = "load@b.example",
     seconds: float = 300,
+    head: bytes = b"From: <load@b.example>\r\nSubject: large\r\n\r\n",
 ) -> float:
     """Send one message of that size to each recipient, all at the same time, interleaved.
 
-    Needs little memory itself. Returns the seconds it took. Raises SMTPLoadError, OSError.
+    Needs little memory itself. head: the header section; the rest is `large_body`. Returns the
+    seconds it took. Raises SMTPLoadError, OSError.
     """
-    head = b"From: <load@b.example>\r\nSubject: large\r\n\r\n"
-    line = b"0123456789" * 7 + b"abcdef\r\n"
-    block = line * (128 * 1024 // len(line))
+    block = _LARGE_BLOCK
     begun = time.monotonic()
     sessions = [SMTPLoad(address) for _ in recipients]
     try:

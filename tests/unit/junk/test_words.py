@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from hypothesis import given, settings
@@ -18,6 +19,21 @@ def words(text: str, ngrams: int = ONEGRAMS) -> list[str]:
     found = Words(ngrams)
     found.text(text)
     return list(found.found)
+
+
+class SameTests(SynchronousTestCase):
+    """The quick way and the obvious one."""
+
+    @given(
+        st.lists(
+            st.text("abcdfgst019'_ßö٣ ", max_size=9) | st.text(max_size=4), max_size=30
+        )
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_any_text(self, parts: list[str]) -> None:
+        text = " ".join(parts)
+        found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+        self.assertEqual(words(text), [w for w in dict.fromkeys(found) if counts(w)])
 
 
 class CountsTests(SynchronousTestCase):
