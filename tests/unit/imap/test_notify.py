@@ -641,7 +641,7 @@ class PictureTests(NotifyCase):
         for name, counts in fresh.counts.items():
             told = {key: picture.counts[name][key] for key in counts}
             self.assertEqual(told, counts, name)
-        for client in (watcher, *others):
+        for client in (watcher, fresh.client, *others):
             client.transport.loseConnection()
         # New connections are limited by the minute.
         self.clock.advance(61)
