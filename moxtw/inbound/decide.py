@@ -154,7 +154,7 @@ class Decider:
         if ruleset is not None:
             mailbox = ruleset.mailbox
             listed = ruleset.list_allow_dns_domain
-            if not listed.is_zero and listed.name in case.subject.verified:
+            if not listed.is_zero and listed.name in _signers(case):
                 return Decision(
                     True,
                     mailbox,
@@ -441,6 +441,15 @@ def sender_of(case: Case, forward: Ruleset | None = None) -> Sender:
     )
 
 
+def _signers(case: Case) -> list[str]:
+    """The domains that vouch for a message of a mailing list: of DKIM, and SPF of MAIL FROM."""
+    domains = list(case.auth.dkim_domains)
+    mail_from = case.envelope.mail_from
+    if case.auth.mail_from_validated and not mail_from.is_zero:
+        domains.append(mail_from.ipdomain.name)
+    return domains
+
+
 def accept_reject(refused: Decision) -> Decision:
     """The refusal, or where the ruleset wants it so, the acceptance into its other mailbox."""
     ruleset = refused.ruleset
@@ -452,6 +461,7 @@ def accept_reject(refused: Decision) -> Decision:
         refused.reason,
         details=(*refused.details, "accepted into mailbox for rejects by ruleset"),
         ruleset=ruleset,
+        destined=refused.destined or refused.mailbox,
         is_forward=refused.is_forward,
         is_reject=True,
         overrides=(*refused.overrides, "local_policy"),

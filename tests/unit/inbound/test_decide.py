@@ -114,6 +114,7 @@ class DecideTests(SynchronousTestCase):
         mail_from: str = "news@example.net",
         dnsbls: tuple[Domain, ...] = (),
         data: bytes = MESSAGE,
+        hello: str = "client.example",
     ) -> Decision:
         config = self.world.config
         path = parse_path(address)
@@ -125,7 +126,7 @@ class DecideTests(SynchronousTestCase):
         envelope = Envelope(
             cid=1,
             remote_ip="192.0.2.1",
-            hello=parse_ipdomain("client.example"),
+            hello=parse_ipdomain(hello),
             mail_from=parse_path(mail_from),
             recipients=[],
             received=int(self.world.clock.seconds() * 1_000_000),
@@ -149,7 +150,8 @@ class DecideTests(SynchronousTestCase):
             subject=Subject(
                 mail_from, "boss@example.net",
                 [*auth.dkim_domains, *([mail_from.partition("@")[2]]
-                                       if auth.mail_from_validated else [])],
+                                       if auth.mail_from_validated else []),
+                 *([hello] if auth.ehlo_validated else [])],
                 envelope.head,
             ),
             content=now(self.store.contents.from_bytes(data)),
@@ -200,6 +202,15 @@ class DecideTests(SynchronousTestCase):
         self.check(decision, True, "list-allow", "Lists")
         self.assertTrue(decision.is_mailing_list)
         self.assertEqual(decision.overrides, ("mailing_list",))
+        auth = replace(EVALUATED, mail_from_validated=True)
+        decision = self.decide("lists@example.org", auth=auth, mail_from="x@esp.example")
+        self.check(decision, True, "list-allow", "Lists")
+
+    def test_mailing_list_is_not_known_by_its_server_alone(self) -> None:
+        self.probability = 1.0
+        auth = replace(EVALUATED, ehlo_validated=True)
+        decision = self.decide("lists@example.org", auth=auth, hello="esp.example")
+        self.check(decision, False, "junk-content-strict", "Lists")
 
     def test_dmarc(self) -> None:
         for policy in ("reject", "quarantine"):
@@ -341,6 +352,7 @@ class DecideTests(SynchronousTestCase):
         decision = self.decide("kept@example.org", data=MESSAGE.replace(b"<me@", b"<kept@"))
         self.check(decision, True, "junk-content", "Bad")
         self.assertTrue(decision.is_reject)
+        self.assertEqual(decision.destined, "Inbox")
 
     def test_refused_message_is_destined_for_the_inbox(self) -> None:
         self.probability = 0.99
