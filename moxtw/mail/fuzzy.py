@@ -104,6 +104,9 @@ class _Word:
         word = self.word
         if found == word:
             return _SAME
+        if len(word) < 3 and word.isascii():
+            # Part of nearly every text.
+            return 0.0
         if found.startswith(word):
             return _BEGINS
         if word in found:

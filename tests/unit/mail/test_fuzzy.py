@@ -59,6 +59,7 @@ class FuzzyTests(SynchronousTestCase):
             ("IMAP server", "imap client"),
             ("banana", "bandit"),
             ("ab", "a b"),
+            ("ab", "cabbage"),
             ("alpha", ""),
         ):
             self.assertEqual(score(needle, text), 0, (needle, text))

@@ -23,7 +23,9 @@ from moxtw.store.search import (
     Size,
     Text,
     Uids,
+    fuzzy,
 )
+from moxtw.store.textindex import TextIndex
 from moxtw.store.tx import Tx
 from tests.support.store import job, make_account, make_store, message
 
@@ -174,6 +176,48 @@ class FindingTests(Case):
         self.store.backend.text_index.available = False
         self.fill(0, 60)
         self._compare()
+
+
+class FuzzyTests(Case):
+    """What need not be exact: the index makes no difference."""
+
+    def results(self, criterion: Criterion) -> list[tuple[int, int]]:
+        def run(tx: Tx) -> list[tuple[int, int]]:
+            work = search.Search(self.inbox, criterion)
+            work.step(tx)
+            return [(uid, work.score(uid)) for uid in work.found]
+
+        return job(self.store, run)
+
+    def test_indexed_or_not(self) -> None:
+        self.patch(search, "INDEX_FROM", 1)
+        self.patch(search, "_FUZZY_PIECE", 7)
+        self.fill(0, 40)
+        self.index()
+        self.fill(40, 60)
+        leaves: list[Criterion] = [
+            Text("alpah"),
+            Text("GAMMA"),
+            Body("strase beta"),
+            Header("subject", "stra\u00dfen"),
+            Header("x-other", "alpha"),
+            Text("ab"),
+            Text("\u65e5\u672c"),
+        ]
+        criteria = [fuzzy(leaf) for leaf in leaves]
+        criteria += [Or((a, b)) for a, b in zip(criteria, criteria[1:], strict=False)]
+        criteria += [And((criteria[0], Size(10, None), criteria[4])), Not(criteria[0])]
+        with_index = [self.results(each) for each in criteria]
+        index, self.store.backend.text_index = self.store.backend.text_index, TextIndex()
+        without = [self.results(each) for each in criteria]
+        self.store.backend.text_index = index
+        self.assertEqual(with_index, without)
+        self.assertNotIn([], with_index[:7])
+        for leaf, found in zip(leaves, with_index, strict=False):
+            # What is there exactly is found, as far as it is a word.
+            exact = set(self.search(leaf))
+            self.assertLessEqual(exact if leaf != Text("ab") else set(), dict(found).keys(), leaf)
+            self.assertTrue(all(1 <= score <= 100 for _, score in found))
 
 
 class IndexTests(Case):
