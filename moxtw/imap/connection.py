@@ -372,9 +372,33 @@ class Connection(IMAP4Server):
         """
         if self.slow and self._out:
             await self._write_slowly()
+        while self._compression is not None and self._out_size > OUT_SIZE and not self.closing:
+            self._compress_some(self._compression, level)
+            await self.sleep(0)
+            await self._unblocked()
         self.flush(level)
         if self.lost:
             raise Gone
+        await self._unblocked()
+
+    def _compress_some(self, compression: Compression, level: int) -> None:
+        """Hand some of what was sent to the transport, never all: compressing takes its time."""
+        size = count = 0
+        while size < OUT_SIZE:
+            size += len(self._out[count])
+            count += 1
+        data = b"".join(self._out[:count])
+        self._out = [data[OUT_SIZE:], *self._out[count:]]
+        self._out_size -= OUT_SIZE
+        data = data[:OUT_SIZE]
+        if self.log.enabled(TRACE):
+            self.log.trace("S: ", data, level)
+        packed = compression.deflate(data, flush=False)
+        if packed:
+            write_now(self.transport, packed)
+
+    async def _unblocked(self) -> None:
+        """Wait while the transport holds too much. Raises Gone."""
         if self._blocked:
             self.setTimeout(WRITE_AUTHENTICATED if self.authenticated else WRITE_UNAUTHENTICATED)
             self._drained = Deferred()

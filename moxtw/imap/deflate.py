@@ -56,6 +56,7 @@ class Compression:
             raise DeflateError("end of the stream")
         return data
 
-    def deflate(self, data: bytes) -> bytes:
-        """What to send for some output, all of it."""
-        return self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+    def deflate(self, data: bytes, flush: bool = True) -> bytes:
+        """What to send for some output: all of it, or without `flush` as it comes out."""
+        packed = self._deflate.compress(data)
+        return packed + self._deflate.flush(zlib.Z_SYNC_FLUSH) if flush else packed

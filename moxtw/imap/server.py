@@ -201,6 +201,8 @@ class IMAPServer(Connection):
             args = await self._arguments(p, command)
             self._progress = Progress(self, name, tag)
             text = await command.run(self, tag, args)
+            # What follows may be messages, in the middle of which nothing can be told.
+            self._progress.end()
             if text is not None:
                 if command.notices:
                     await notices.poll(self)

@@ -196,3 +196,41 @@ class CompressTests(IMAPTestCase):
         client = self.compressed()
         self.assertEqual(client.command("LOGOUT"), ["* BYE see you", "t OK LOGOUT done"])
         self.assertTrue(client.client.closed)
+
+    def test_large_answers_are_compressed_in_pieces(self) -> None:
+        mail = MAIL + bytes(Random(2).randbytes(100_000)).hex().encode()
+        self.deliver(mail)
+        self.deliver(mail)
+        client = self.compressed()
+        client.command("SELECT Inbox")
+        sizes = []
+        deflate_data = deflate.Compression.deflate
+
+        def watched(
+            compression: deflate.Compression, data: bytes, flush: bool = True
+        ) -> bytes:
+            sizes.append(len(data))
+            return deflate_data(compression, data, flush)
+
+        self.patch(deflate.Compression, "deflate", watched)
+        client.client.send(client.pack(b"t FETCH 1:2 BODY.PEEK[]\r\nu NOOP\r\n"))
+        for _ in range(30):
+            self.clock.advance(0)
+        output = client.output()
+        self.assertEqual(output.count(mail), 2)
+        self.assertTrue(output.endswith(b")\r\nt OK FETCH done\r\nu OK NOOP done\r\n"))
+        self.assertLessEqual(max(sizes), connection.OUT_SIZE)
+
+    def test_reader_that_does_not_read(self) -> None:
+        self.deliver(MAIL + bytes(Random(3).randbytes(200_000)).hex().encode())
+        client = self.compressed()
+        client.command("SELECT Inbox")
+        client.client.protocol.pauseProducing()
+        client.client.send(client.pack(b"t FETCH 1 BODY.PEEK[]\r\n"))
+        for _ in range(30):
+            self.clock.advance(0)
+        self.assertLess(len(client.output()), 200_000)
+        client.client.protocol.resumeProducing()
+        for _ in range(30):
+            self.clock.advance(0)
+        self.assertTrue(client.output().endswith(b"t OK FETCH done\r\n"))
