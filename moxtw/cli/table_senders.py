@@ -12,6 +12,47 @@ RESOLVER = Flag(
 
 SENDER_COMMANDS = (
     Command(
+        "dkim verify",
+        "message-file",
+        "authn:dkim_verify",
+        """Verify the DKIM signatures of a message, and print what each is worth.
+
+Line ends of the file are taken as CRLF, as on the wire. Fails if no signature is good.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+    Command(
+        "dmarc lookup",
+        "domain",
+        "authn:dmarc_lookup",
+        """Look up the DMARC record of a domain, or of its organizational domain, and print it.
+
+Fails if there is none, or one that is not valid.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+    Command(
+        "dmarc verify",
+        "remoteip mailfromaddress helodomain <message",
+        "authn:dmarc_verify",
+        """Check a message as its receiver would: SPF, DKIM and DMARC.
+
+The message is read from standard input. An empty mailfromaddress is that of notifications.""",
+        (3, 3),
+        (RESOLVER,),
+    ),
+    Command(
+        "dmarc checkreportaddrs",
+        "domain",
+        "authn:dmarc_check_report_addrs",
+        """Check whether the addresses in a domain's DMARC record will get reports.
+
+Others than those of the domain itself, or of its organization, must say that they take them.
+Fails if one does not.""",
+        (1, 1),
+        (RESOLVER,),
+    ),
+    Command(
         "spf check",
         "domain ip",
         "senders:spf_check",

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.tlspolicy import dane
+from tests.support import signing
 from tests.support.ca import Authority
 from tests.support.nameserver import BackgroundNameServer
 from tests.support.server import ROOT
@@ -41,16 +42,30 @@ ZONE = {
     "2.0.0.127.sold.example": {"A": ["203.0.113.1"]},
 }
 
+KEY = signing.rsa_key()
+ZONE.update(
+    {
+        "s._domainkey.a.example": {"TXT": [signing.key_record(KEY)]},
+        "_dmarc.a.example": {
+            "TXT": ['"v=DMARC1; p=reject; rua=mailto:r@x.a.example,mailto:r@b.example!10m"']
+        },
+        "_dmarc.d.example": {
+            "TXT": ['"v=DMARC1; p=none; rua=mailto:r@c.example,https://d.example/"']
+        },
+        "a.example._report._dmarc.b.example": {"TXT": ['"v=DMARC1"']},
+    }
+)
+
 
 class SenderCommandTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = BackgroundNameServer(ZONE).start()
         self.addCleanup(self.server.stop)
 
-    def moxtw(self, *args: str) -> tuple[int, str, str]:
+    def moxtw(self, *args: str, stdin: bytes = b"") -> tuple[int, str, str]:
         done = subprocess.run(
             [*MOXTW, *args],
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "MOXCONF": str(Path(self.mktemp()).absolute())},
@@ -70,6 +85,68 @@ class SenderCommandTests(SynchronousTestCase):
         found, out, err = self.moxtw(*words)
         self.assertEqual((found, out), (code, ""), words)
         return err
+
+    def message(self) -> bytes:
+        head = b"From: <x@a.example>\r\nSubject: hi\r\n\r\n"
+        body = b"hello\r\n"
+        hashed = signing.body_hash([body])
+        names = ["from", "subject"]
+        return signing.signature(KEY, "a.example", head, hashed, names=names) + head + body
+
+    def test_dkim_verify(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(self.message().replace(b"\r\n", b"\n"))
+        self.assertEqual(
+            self.ask("dkim", "verify", str(path)),
+            ["dkim: pass", "domain: a.example", "selector: s", "algorithm: rsa-sha256",
+             "bits: 2048", "dnssec: with"],
+        )  # fmt: skip
+        path.write_bytes(self.message() + b"more\r\n")
+        code, out, err = self.moxtw("dkim", "verify", str(path), "-resolver", self.server.address)
+        self.assertEqual(code, 1)
+        self.assertIn("dkim: fail\nreason: body was changed", out)
+        self.assertIn("no signature is good", err)
+        path.write_bytes(b"From: <x@a.example>\r\n\r\n")
+        self.assertIn("no DKIM signatures", self.fails("dkim", "verify", str(path)))
+
+    def test_dmarc_lookup(self) -> None:
+        text = ZONE["_dmarc.a.example"]["TXT"][0].strip('"')
+        for domain in ("a.example", "x.a.example"):
+            self.assertEqual(
+                self.ask("dmarc", "lookup", domain), [f"a.example: {text} (with DNSSEC)"]
+            )
+        self.fails("dmarc", "lookup", "b.example", "-resolver", self.server.address)
+
+    def test_dmarc_verify(self) -> None:
+        def verify(ip: str, message: bytes) -> list[str]:
+            code, out, err = self.moxtw(
+                *("dmarc", "verify", ip, "x@a.example", "mail.a.example"),
+                *("-resolver", self.server.address),
+                stdin=message,
+            )
+            self.assertEqual((code, err), (0, ""))
+            return out.splitlines()
+
+        lines = verify("192.0.2.1", self.message())
+        for line in ("spf: pass", "dkim: pass", "dmarc: pass", "policy: reject", "reject: no"):
+            self.assertIn(line, lines)
+        lines = verify("198.51.100.1", b"From: <x@a.example>\n\nhi\n")
+        for line in ("spf: fail", "dmarc: fail", "reject: yes"):
+            self.assertIn(line, lines)
+        self.fails("dmarc", "verify", "x", "x@a.example", "a.example", code=2)
+
+    def test_dmarc_report_addresses(self) -> None:
+        self.assertEqual(
+            self.ask("dmarc", "checkreportaddrs", "a.example"),
+            ["rua mailto:r@x.a.example: takes reports",
+             "rua mailto:r@b.example!10485760: takes reports"],
+        )  # fmt: skip
+        code, out, _ = self.moxtw(
+            "dmarc", "checkreportaddrs", "d.example", "-resolver", self.server.address
+        )
+        self.assertEqual(code, 1)
+        self.assertIn("r@c.example: takes no reports: no record at d.example._report._dmarc", out)
+        self.assertIn("https://d.example/: takes no reports: not an address", out)
 
     def test_spf(self) -> None:
         self.assertEqual(
