@@ -146,6 +146,7 @@ class PostgreSQLTests(TestCase):
         changes = await store.read(lambda tx: annotation_ops.changed_since(tx, account.id, 0))
         self.assertEqual(len(changes), 2)
         await self.junk_filter(store, account.id, archive.id)
+        await self.introbox(store, account.id, archive.id)
 
         def fail(tx: Any) -> None:
             mailboxes.create(tx, account.id, "Never")
@@ -203,3 +204,25 @@ class PostgreSQLTests(TestCase):
         self.assertTrue(await store.write(lambda tx: junkdb.finish(tx, account_id)))
         while await store.write(lambda tx: junkdb.drop_some(tx, account_id)):
             pass
+
+    async def introbox(self, store: Store, account_id: int, dest_id: int) -> None:
+        """What moves from there to where it was meant to go is not junk, and counts there."""
+        store.introbox = lambda account: "Introbox"
+        box = await store.write(lambda tx: mailboxes.ensure(tx, account_id, "Introbox"))
+        content = await store.contents.from_bytes(MESSAGE % (900, 900, 900))
+        new = NewMessage(
+            content, delivery=Delivery(remote_ip="192.0.2.1", mailbox_destined_id=dest_id)
+        )
+        added = await store.write(lambda tx: messages.add(tx, account_id, box.id, new))
+        await store.write(
+            lambda tx: transfer.move(tx, account_id, box.id, [(added.uid, added.uid)], dest_id)
+        )
+        found = await store.read(
+            lambda tx: tx.raw(
+                "SELECT flags, mailbox_orig_id, mailbox_destined_id"
+                " FROM messages JOIN message_meta USING (id)"
+                f" WHERE id = {added.id}"
+            ).fetchone()
+        )
+        self.assertEqual(tuple(found), (int(Flag.NOTJUNK), dest_id, 0))
+        store.introbox = lambda account: ""
