@@ -271,6 +271,11 @@ class MessageReader:
         conn = self.conn
         session = conn.session
         assert session is not None
+        if not self._checked:
+            # That there is no such mailbox matters more than a bad URL.
+            await self._look(0)
+            if self.refused is not None:
+                return 0
         try:
             wanted = parse_url(url, conn.listener.hostname)
             if not wanted.mailbox and session.view is None:
@@ -310,8 +315,11 @@ class MessageReader:
             return
         if self._checked and not self.quota:
             return
-        if not need.sync and need.size < _CHECK_FROM:
-            return
+        if need.sync or need.size >= _CHECK_FROM:
+            await self._look(need.size)
+
+    async def _look(self, size: int) -> None:
+        """Look whether the mailbox is there, and has room for `size` more bytes."""
         session = self.conn.session
         assert session is not None
 
@@ -323,7 +331,7 @@ class MessageReader:
         self._checked = True
         if not there:
             self.refused = No("there is no such mailbox", b"TRYCREATE")
-        elif self.quota and used + self.size + need.size > self.quota:
+        elif self.quota and used + self.size + size > self.quota:
             self.refused = No("the account has no room for it", b"OVERQUOTA")
 
 

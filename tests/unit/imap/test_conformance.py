@@ -13,12 +13,12 @@ from tests.support.imapgrammar import Response
 from tests.unit.imap.support import Client, IMAPTestCase
 
 DATES = [
-    (23, "Sat, 24 Mar 2007 23:00:00 +0200"),
-    (0, "Sun, 25 Mar 2007 00:00:00 +0200"),
-    (2, "Sun, 25 Mar 2007 02:00:00 +0200"),
-    (4, "Sun, 25 Mar 2007 04:00:00 +0300"),
-    (23, "Sun, 25 Mar 2007 23:00:00 +0300"),
-    (0, "Mon, 26 Mar 2007 00:00:00 +0300"),
+    "Sat, 24 Mar 2007 23:00:00 +0200",
+    "Sun, 25 Mar 2007 00:00:00 +0200",
+    "Sun, 25 Mar 2007 02:00:00 +0200",
+    "Sun, 25 Mar 2007 04:00:00 +0300",
+    "Sun, 25 Mar 2007 23:00:00 +0300",
+    "Mon, 26 Mar 2007 00:00:00 +0300",
 ]
 
 
@@ -412,7 +412,7 @@ class SearchTests(ConformanceCase):
             self.assertEqual(self.search(client, "SEARCH " + keys), numbers, keys)
 
     def test_dates_are_those_of_the_zone_they_are_written_in(self) -> None:
-        for _, date in DATES:
+        for date in DATES:
             self.deliver(f"Date: {date}\r\n\r\nbody\r\n".encode())
         client = self.selected()
         for keys, numbers in (
@@ -454,15 +454,12 @@ class SearchTests(ConformanceCase):
             ("UNSEEN", [1, 3, 4, 5]),
             ("KEYWORD $hello", [1, 3]),
             ("UNKEYWORD $hello", [2, 4, 5]),
-            ("KEYWORD \\Seen UNKEYWORD $x", None),
             (f"SMALLER {size}", [1, 2]),
             (f"LARGER {size}", [4, 5]),
             (f"NOT SMALLER {size}", [3, 4, 5]),
             (f"NOT SMALLER {size} NOT LARGER {size}", [3]),
             (f"OR SMALLER {size} LARGER {size}", [1, 2, 4, 5]),
         ):
-            if numbers is None:
-                continue
             self.assertEqual(self.search(client, "SEARCH " + keys), numbers, keys)
 
 
@@ -540,3 +537,46 @@ class ListTests(ConformanceCase):
         tagged = [r for r in client.responses() if r.kind == "tagged"]
         self.assertEqual([r.tag for r in tagged], [b"a", b"b", b"c", b"d"])
         self.assertEqual({r.name for r in tagged}, {"OK"})
+
+
+class CatenateTests(ConformanceCase):
+    """Messages put together of others (RFC 4469)."""
+
+    def catenate(self, box: str, *parts: str) -> str:
+        """The reply to an APPEND of texts, and of URLs where a part begins with a slash."""
+        pieces = [
+            f'URL "{part}"'
+            if part.startswith("/")
+            else f"TEXT {{{len(part)}+}}\r\n{part}"
+            for part in parts
+        ]
+        self.client.send(f"t APPEND {box} CATENATE ({' '.join(pieces)})\r\n".encode())
+        return self.client.lines()[-1]
+
+    def test_catenate(self) -> None:
+        self.client = self.login()
+        self.client.ok("CREATE m")
+        validity = self.mailbox("m").uidvalidity
+        whole = "From: foo@example.com\r\n\r\nHello"
+        self.assertTrue(self.catenate("m", whole).startswith("t OK [APPENDUID "))
+        bad = "/m;uidvalidity=12345/;uid=1/;section=header"
+        made = [
+            (("/m/;uid=1/;section=header", "body1"), b"From: foo@example.com\r\n\r\nbody1"),
+            ((f"/m;uidvalidity={validity}/;uid=1/;section=header", "2"),
+             b"From: foo@example.com\r\n\r\n2"),
+            (("Subject: x\r\n\r\n", "/m/;uid=1/;section=1", "\r\nend"),
+             b"Subject: x\r\n\r\nHello\r\nend"),
+            (("From: a@b\r\n", "Subject: y\r\n", "\r\nbody"),
+             b"From: a@b\r\nSubject: y\r\n\r\nbody"),
+            # A range behind the end is empty.
+            (("/m/;uid=1/;partial=100000.1", "Hdr: z\r\n\r\n"), b"Hdr: z\r\n\r\n"),
+        ]  # fmt: skip
+        for parts, _ in made:
+            self.assertTrue(self.catenate("Inbox", *parts).startswith("t OK "), parts)
+        for parts in ((bad, "x"), ("x", bad), ("x", bad, "y", bad), ("/m/;uid=1", bad)):
+            self.assertTrue(self.catenate("Inbox", *parts).startswith("t NO [BADURL "), parts)
+            # A mailbox that is not there is told first, whatever else is wrong.
+            self.assertTrue(self.catenate("nope", *parts).startswith("t NO [TRYCREATE] "), parts)
+        self.ask(self.client, "SELECT Inbox")
+        for number, (_, data) in enumerate(made, start=1):
+            self.assertEqual(self.body(self.client, number, ""), data)
