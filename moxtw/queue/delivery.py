@@ -240,6 +240,8 @@ class Target:
         For TLS, where it is not `host` (RFC 7672 3.2.2).
     ehlo
         Our own name.
+    proxy
+        Address and port of a SOCKS5 proxy to go through.
     local_ips
         Local address to connect from, by family (4, 6); none: the system chooses.
     """
@@ -254,6 +256,7 @@ class Target:
     server_name: str = ""
     login: Login | None = None
     local_ips: tuple[tuple[int, str], ...] = ()
+    proxy: tuple[str, int] | None = None
     timeouts: Timeouts = Timeouts()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Final
 
 from moxtw import metrics
@@ -30,6 +31,14 @@ SMTP_PORT: Final = 25
 _MAX_SESSIONS: Final = 5
 
 log = Logger("queue")
+
+
+@dataclass(frozen=True, slots=True)
+class Socks:
+    """A proxy to go through: its address and port, and the name that we have behind it."""
+
+    address: tuple[str, int]
+    ehlo: str
 
 
 class DirectDelivery:
@@ -59,13 +68,17 @@ class DirectDelivery:
         self._record = record
 
     async def deliver(
-        self, attempt: Attempt, sessions: Sessions, families: tuple[int, ...] = (4, 6)
+        self,
+        attempt: Attempt,
+        sessions: Sessions,
+        families: tuple[int, ...] = (4, 6),
+        socks: Socks | None = None,
     ) -> None:
         """Try to deliver; what comes of it is noted in the attempt."""
         name = attempt.first.recipient_domain
         report = TLSReport("" if name.startswith("[") else ascii_domain(name))
         try:
-            await self._deliver(attempt, sessions, families, report)
+            await self._deliver(attempt, sessions, families, report, socks)
         except DeliveryError as exc:
             if exc.trouble is Trouble.LOCAL and exc.permanent:
                 attempt.fail(exc)
@@ -81,6 +94,7 @@ class DirectDelivery:
         sessions: Sessions,
         families: tuple[int, ...],
         report: TLSReport,
+        socks: Socks | None,
     ) -> None:
         name = attempt.first.recipient_domain
         require_tls = attempt.first.require_tls
@@ -103,7 +117,7 @@ class DirectDelivery:
                 else:
                     dialed = attempt.first.dialed_ips.get(host, [])
                     addresses = await self._finder.addresses(host, dialed, families)
-                await self._host(attempt, sessions, destination, addresses, rule, report)
+                await self._host(attempt, sessions, destination, addresses, rule, report, socks)
             except DeliveryError as exc:
                 log.debug("delivery to host", host=host, domain=name, err=exc)
                 attempt.explain(exc)
@@ -140,6 +154,7 @@ class DirectDelivery:
         addresses: Addresses,
         domain_rule: DomainRule,
         report: TLSReport,
+        socks: Socks | None,
     ) -> None:
         """Try a host. Raises DeliveryError when there was no session with it."""
         rule = await domain_rule.host(destination, addresses)
@@ -168,11 +183,11 @@ class DirectDelivery:
 
         for _ in range(_MAX_SESSIONS):
             ids = list(attempt.left)
-            key: Hashable = (host, rule, require_tls)
+            key: Hashable = (host, rule, require_tls, socks)
             session = sessions.take(key)
             kept = session is not None
             if session is None:
-                session = await self._session(attempt, addresses, rule, report)
+                session = await self._session(attempt, addresses, rule, report, socks)
                 sessions.use(key, session)
             attempt.tls_seen = (session.has_starttls, session.has_requiretls)
             if require_tls and not session.has_requiretls:
@@ -200,7 +215,12 @@ class DirectDelivery:
         attempt.explain(error)
 
     async def _session(
-        self, attempt: Attempt, addresses: Addresses, rule: HostRule, report: TLSReport
+        self,
+        attempt: Attempt,
+        addresses: Addresses,
+        rule: HostRule,
+        report: TLSReport,
+        socks: Socks | None,
     ) -> SMTPSession:
         host = addresses.host
         remote = ""
@@ -217,7 +237,8 @@ class DirectDelivery:
             host=host,
             ips=addresses.ips,
             port=self._port,
-            ehlo=self._ehlo,
+            ehlo=self._ehlo if socks is None else socks.ehlo,
+            proxy=None if socks is None else socks.address,
             tls=rule.mode,
             verify=rule.verify,
             dane=rule.dane,
@@ -251,7 +272,8 @@ class DirectDelivery:
             host=host,
             ips=addresses.ips,
             port=self._port,
-            ehlo=self._ehlo,
+            ehlo=self._ehlo if socks is None else socks.ehlo,
+            proxy=None if socks is None else socks.address,
             tls=TLSMode.SKIP,
             local_ips=self._local_ips,
         )

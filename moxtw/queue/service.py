@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any, Final
@@ -12,13 +13,13 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from moxtw import metrics
-from moxtw.config.static import Transport
-from moxtw.dns.resolver import Resolver, for_pkg
+from moxtw.config.static import Transport, TransportSocks
+from moxtw.dns.resolver import DNSError, Resolver, for_pkg, ips
 from moxtw.log import Logger
 from moxtw.queue import outcome
 from moxtw.queue.attempt import Attempt, Source
 from moxtw.queue.delivery import DeliveryError, SMTPDialer, Target, Trouble
-from moxtw.queue.direct import DirectDelivery, local_addresses
+from moxtw.queue.direct import DirectDelivery, Socks, local_addresses
 from moxtw.queue.hosts import HostFinder
 from moxtw.queue.routes import Config, transport_for
 from moxtw.queue.schedule import SECOND, Schedule, backoff
@@ -395,9 +396,10 @@ class QueueService(Service):
         families: tuple[int, ...] = (4, 6)
         if transport is not None:
             if transport.socks is not None:
-                raise DeliveryError(
-                    Trouble.LOCAL, "delivery through a SOCKS proxy is not implemented yet"
+                await self._direct.deliver(
+                    attempt, sessions, socks=await self._proxy(transport.socks)
                 )
+                return
             target = smarthost_target(transport, self._ehlo, first.require_tls)
             if target is not None:
                 fixed = FixedDelivery(self._dialer, self._resolver, target)
@@ -413,6 +415,18 @@ class QueueService(Service):
                     if not disabled
                 )
         await self._direct.deliver(attempt, sessions, families)
+
+    async def _proxy(self, socks: TransportSocks) -> Socks:
+        """The proxy of a transport. Raises DeliveryError when its address is not known."""
+        host = socks.host
+        try:
+            ip = str(ipaddress.ip_address(host))
+        except ValueError:
+            try:
+                ip = (await ips(self._resolver, host))[0]
+            except DNSError as exc:
+                raise DeliveryError(Trouble.LOCAL, f"socks proxy {host}: {exc}") from exc
+        return Socks((ip, socks.port), socks.dns_remote_hostname.ascii)
 
     async def _to_itself(self, attempt: Attempt, target: Target, sessions: Sessions) -> None:
         """Deliver to the server of a local test setup, or fail as recipients ask for."""

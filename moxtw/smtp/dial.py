@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Factory
 
 from moxtw.log import Logger
+from moxtw.net.socks import SOCKSEndpoint
 from moxtw.net.tlsclient import ClientTLS, Roots
 from moxtw.queue.delivery import DeliveryError, Finding, Target, TLSMode, Trouble
 from moxtw.smtp.client import DeliveryClient
@@ -111,6 +112,17 @@ class Dialer:
             server_name=target.server_name,
         )
 
+    def _endpoint(self, target: Target, ip: str, timeout: float, local: dict[int, str]) -> Any:
+        """The way to an address, of a server or of the proxy in between."""
+        to, port = target.proxy or (ip, target.port)
+        version = ipaddress.ip_address(to.partition("%")[0]).version
+        make = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
+        bind = (local[version], 0) if version in local and target.proxy is None else None
+        endpoint = make(self._reactor, to, port, timeout=timeout, bindAddress=bind)
+        if target.proxy is None:
+            return endpoint
+        return SOCKSEndpoint(self._reactor, endpoint, ip, target.port, timeout)
+
     async def _dial(self, target: Target) -> DeliveryClient:
         """A connection to the first address that takes one; each has its share of time."""
         if not target.ips:
@@ -125,10 +137,7 @@ class Dialer:
         )
         factory.noisy = False
         for ip in target.ips:
-            version = ipaddress.ip_address(ip.partition("%")[0]).version
-            make = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
-            bind = (local[version], 0) if version in local else None
-            endpoint = make(self._reactor, ip, target.port, timeout=share, bindAddress=bind)
+            endpoint = self._endpoint(target, ip, share, local)
             try:
                 client: DeliveryClient = await endpoint.connect(factory)
             except (CancelledError, ConnectingCancelledError) as exc:

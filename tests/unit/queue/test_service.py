@@ -788,9 +788,15 @@ Transports:
         (retired,) = self.retired()
         self.assertEqual((retired.results[0].code, retired.results[0].secode), (554, "7.30"))
 
-    def test_socks_is_put_off(self) -> None:
-        (message_id,) = self.add("x@dst.example", transport="socks")
-        self.assertIn("SOCKS", self.get(message_id).results[0].error)
+    def test_socks(self) -> None:
+        self.add("x@dst.example", transport="socks")
+        [target] = self.dialer.targets
+        socks = self.config.static.transports["socks"].socks
+        assert socks is not None
+        self.assertEqual(target.proxy, ("127.0.0.1", socks.port))
+        self.assertEqual(target.ehlo, socks.remote_hostname)
+        self.assertEqual((target.host, target.ips[0]), ("mx1.example", "127.0.0.1"))
+        self.assertEqual(len(self.retired()), 1)
 
     def test_gathered_recipients_share_the_transport(self) -> None:
         job(self.store, queuedb.hold_rule_add, "", "", "")
