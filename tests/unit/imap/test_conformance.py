@@ -580,3 +580,36 @@ class CatenateTests(ConformanceCase):
         self.ask(self.client, "SELECT Inbox")
         for number, (_, data) in enumerate(made, start=1):
             self.assertEqual(self.body(self.client, number, ""), data)
+
+    def test_several_messages_in_one_command(self) -> None:
+        self.client = client = self.login()
+        client.ok("CREATE m")
+        text = "From: foo@example.com\r\n\r\nHello"
+        head = b"From: foo@example.com\r\n\r\n"
+        first = f"CATENATE (TEXT {{{len(text)}+}}\r\n{text})"
+        client.send(f"a APPEND m {first} {first}\r\n".encode())
+        self.assertIn(" 1:2] ", client.lines()[-1])
+        url = 'CATENATE (URL "/m/;uid=1/;section=header")'
+        plain = f"{{{len(text)}+}}\r\n{text}"
+        for arguments in (
+            f"{url} {url}",
+            f"{url} {plain}",
+            f"{url} (\\Answered) {plain}",
+            f"(\\Seen) {plain} (\\Flagged) {url}",
+        ):
+            client.send(f"b APPEND m {arguments}\r\n".encode())
+            self.assertTrue(client.lines()[-1].startswith("b OK [APPENDUID "), arguments)
+        bad = 'CATENATE (URL "/m;uidvalidity=12345/;uid=1/;section=header")'
+        for arguments in (f"{bad} {url}", f"{bad} {plain}", f"{bad} {first}", f"{plain} {bad}"):
+            client.send(f"c APPEND m (\\Seen) {arguments}\r\n".encode())
+            self.assertTrue(client.lines()[-1].startswith("c NO "), arguments)
+        self.ask(client, "SELECT m")
+        whole = text.encode()
+        expected = [whole, whole, head, head, head, whole, head, whole, whole, head]
+        self.assertEqual(
+            [self.body(client, number, "") for number in range(1, 11)], expected
+        )
+        flags = self.fetch(client, "FETCH 1:* FLAGS")
+        self.assertEqual(len(flags), 10)
+        self.assertEqual(flags[8]["FLAGS"], {b"\\answered"})
+        self.assertEqual(flags[10]["FLAGS"], {b"\\flagged"})
