@@ -23,7 +23,7 @@ from moxtw.mail.dsnparse import parse_dsn
 from moxtw.mail.dsnrequest import NO_REQUEST, DSNRequest, Notify
 from moxtw.mail.mime import parse_message
 from moxtw.mail.received import AuthMethod, Trace
-from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, verify
+from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, rejects, verify
 from moxtw.store.model import Flag, Want
 from moxtw.store.schema import contents, message_meta
 from moxtw.store.tx import Statement
@@ -364,6 +364,69 @@ class RejectsTests(DeliverTests):
         self.patch(__import__("moxtw.store.rejects").store.rejects, "MAX_MESSAGES", 2)
         for number in range(4):
             self.reject(MESSAGE.replace(b"<1@", b"<%d@" % number))
+        self.assertEqual(self.count("you", "Rejects"), 2)
+
+    def test_where_it_belongs(self) -> None:
+        """The mailbox that the message was meant for is made, and noted."""
+        self.deliverer = Deliverer(
+            self.store,
+            self.world.config,
+            FixedDecider(you=replace(NO, mailbox="Lists/One")),
+            self.evaluator(),
+        )
+        self.codes("you@example.org")
+
+        def read(tx: Any) -> tuple[int, ...]:
+            account = accounts.get(tx, "you")
+            wanted = mailboxes.named(tx, account.id, "Lists/One")
+            kept = mailboxes.named(tx, account.id, "Rejects")
+            row = tx.raw(
+                "SELECT is_reject, mailbox_destined_id, mailbox_orig_id FROM message_meta"
+            ).fetchone()
+            return tuple(row) + (wanted.id, kept.id)
+
+        is_reject, destined, orig, wanted, kept = job(self.store, read)
+        self.assertEqual((is_reject, destined, orig), (1, wanted, kept))
+
+    def test_members_keep_copies(self) -> None:
+        """Of a message for an alias, all members but those who are recipients themselves."""
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(me=NO, you=NO), self.evaluator()
+        )
+        self.assertEqual(self.codes("team@example.org"), [451])
+        self.assertEqual(self.count("you", "Rejects"), 1)
+        data = MESSAGE.replace(b"<1@", b"<2@")
+        self.assertEqual(self.codes("team@example.org", "you@example.org", data=data), [451, 451])
+        self.assertEqual(self.count("you", "Rejects"), 2)
+
+    def test_too_high_rates_are_not_kept(self) -> None:
+        decision = replace(NO, reason="high-rate", keep_reject=False, code=452, secode="4.2.2")
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(you=decision), self.evaluator()
+        )
+        self.assertEqual(self.codes("you@example.org"), [452])
+        self.assertEqual(self.count("you", "Rejects"), 0)
+
+
+class KeepRejectsTests(DeliverTests):
+    """An account that wants to keep them all."""
+
+    dynamic = REJECTS.replace(
+        "RejectsMailbox: Rejects\n", "RejectsMailbox: Rejects\n\t\tKeepRejects: true\n"
+    )
+
+    def test_nothing_goes_by_itself(self) -> None:
+        """Neither with time nor by number; only when the message is accepted after all."""
+        self.patch(rejects, "MAX_MESSAGES", 1)
+        self.deliverer = Deliverer(
+            self.store, self.world.config, FixedDecider(you=NO), self.evaluator()
+        )
+        for number in range(3):
+            self.codes("you@example.org", data=MESSAGE.replace(b"<1@", b"<%d@" % number))
+            self.world.clock.advance(14 * 86400 + 1)
+        self.assertEqual(self.count("you", "Rejects"), 3)
+        self.deliverer = self.world.ctx.deliverer
+        self.deliver("you@example.org")
         self.assertEqual(self.count("you", "Rejects"), 2)
 
 
