@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from moxtw.net.tlsalerts import alert
+
 STS: Final = "sts"
 TLSA: Final = "tlsa"
 NO_POLICY: Final = "no-policy-found"
@@ -228,58 +230,15 @@ def merged(results: Iterable[Result]) -> list[Result]:
     return list(found.values())
 
 
-_ALERTS: Final[Mapping[str, int]] = {
-    # RFC 8446 6, RFC 5246 7.2.
-    "close notify": 0,
-    "unexpected message": 10,
-    "bad record mac": 20,
-    "decryption failed": 21,
-    "record overflow": 22,
-    "decompression failure": 30,
-    "handshake failure": 40,
-    "no certificate": 41,
-    "bad certificate": 42,
-    "unsupported certificate": 43,
-    "certificate revoked": 44,
-    "certificate expired": 45,
-    "certificate unknown": 46,
-    "illegal parameter": 47,
-    "unknown ca": 48,
-    "access denied": 49,
-    "decode error": 50,
-    "decrypt error": 51,
-    "protocol version": 70,
-    "insufficient security": 71,
-    "internal error": 80,
-    "inappropriate fallback": 86,
-    "user cancelled": 90,
-    "no renegotiation": 100,
-    "missing extension": 109,
-    "unsupported extension": 110,
-    "certificate unobtainable": 111,
-    "unrecognized name": 112,
-    "bad certificate status response": 113,
-    "bad certificate hash value": 114,
-    "unknown psk identity": 115,
-    "certificate required": 116,
-    "no application protocol": 120,
-}
-
-
 def tls_reason(texts: Sequence[str]) -> str:
     """The reason code for what OpenSSL says of an error: each text one of its reasons.
 
     An alert of the peer's has its number and name; other errors are ours.
     """
     for text in texts:
-        found = re.fullmatch(r"(?:ssl|tls)v[0-9]+ alert (.+)|reason\(1(\d\d\d)\)", text.strip())
-        if found is None:
-            continue
-        if found[2]:
-            return f"tls-remote-alert-{int(found[2])}"
-        number = _ALERTS.get(found[1])
-        name = found[1].replace(" ", "-")
-        return f"tls-remote-alert-{name}" if number is None else f"tls-remote-alert-{number}-{name}"
+        found = alert(text.strip().lower())
+        if found is not None:
+            return "tls-remote-" + found
     if texts:
         return "tls-local-error-" + re.sub(r"[^a-z0-9]+", "-", texts[-1].lower()).strip("-")
     return ""
