@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from moxtw.authn import spf
 from moxtw.config.index import AccountDestination, AliasMatch
 from moxtw.config.lookup import (
     AddressNotFound,
@@ -20,7 +21,7 @@ from moxtw.log import Logger
 from moxtw.mail.address import Path
 from moxtw.mail.dsnrequest import DSNRequest
 from moxtw.smtp import grammar, localserve
-from moxtw.smtp.grammar import Mail
+from moxtw.smtp.grammar import Mail, Rcpt
 from moxtw.smtp.reply import SMTPError
 
 if TYPE_CHECKING:
@@ -43,16 +44,18 @@ _LOCALSERVE_ACCOUNT: Final = "mox"
 class Transaction:
     """What MAIL and RCPT have told. `not_before` is in seconds since the epoch, 0 for now.
 
-    `chunks` is the content that has come in by BDAT so far, None before the first.
+    `chunks` is the content that has come in by BDAT so far, None before the first. `spf_passed`:
+    whether SPF says that the client may send for the sender's domain, None if nobody has asked.
     """
 
-    __slots__ = ("chunks", "mail", "not_before", "recipients")
+    __slots__ = ("chunks", "mail", "not_before", "recipients", "spf_passed")
 
     def __init__(self, mail: Mail, not_before: float = 0) -> None:
         self.mail = mail
         self.not_before = not_before
         self.recipients: list[Recipient] = []
         self.chunks: Chunks | None = None
+        self.spf_passed: bool | None = None
 
     @property
     def hold(self) -> str:
@@ -188,14 +191,51 @@ def rcpt(conn: SMTPServer, rest: str) -> Awaitable[None] | None:
         error, wait = localserve.special(path.localpart, "rcptto")
         if error is not None:
             return _fail_later(conn, error, wait)
-    recipient = _recipient(conn, path)
+    elif not conn.submission and recipients:
+        # A forged sender would be told once for each recipient that refuses.
+        if transaction.spf_passed is None:
+            return _after_spf(conn, transaction, args)
+        _need_spf(transaction)
+    _add(conn, transaction, args)
+    return None
+
+
+async def _after_spf(conn: SMTPServer, transaction: Transaction, args: Rcpt) -> None:
+    """Take another recipient if SPF vouches for the sender."""
+    assert conn.hello is not None
+    sender = transaction.mail.path
+    result = await spf.check(
+        conn.services.resolver,
+        clock=conn.reactor,
+        remote_ip=conn.remote_ip,
+        mail_from=sender,
+        hello=conn.hello,
+        local_hostname=conn.services.config.static.dns_hostname,
+        explain=False,
+        cid=conn.cid,
+    )
+    transaction.spf_passed = result.status == "pass" and result.identity == "mailfrom"
+    _need_spf(transaction)
+    _add(conn, transaction, args)
+
+
+def _need_spf(transaction: Transaction) -> None:
+    if not transaction.spf_passed:
+        raise SMTPError(
+            452, "4.5.3", "only one recipient allowed for senders without spf pass"
+        )
+
+
+def _add(conn: SMTPServer, transaction: Transaction, args: Rcpt) -> None:
+    """Take a recipient."""
+    recipients = transaction.recipients
+    recipient = _recipient(conn, args.path)
     mail = transaction.mail
     if args.notify or args.original or mail.ret or mail.envelope_id:
         request = DSNRequest(mail.ret, mail.envelope_id, args.notify, args.original)
         recipient = replace(recipient, dsn=request)
     recipients.append(recipient)
     conn.reply(250, "2.1.0", "now on the list")
-    return None
 
 
 def _tls_reports(conn: SMTPServer, path: Path) -> bool:

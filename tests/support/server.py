@@ -52,14 +52,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse 42"
 """The password of all accounts."""
 
+_SPF = {"TXT": ['"v=spf1 ip4:127.0.0.0/8 ip6:::1 ?all"']}
+
 ZONE: Zone = {
-    "a.example": {"MX": ["10 mail.a.example."], "A": ["127.0.0.1"]},
+    "a.example": {"MX": ["10 mail.a.example."], "A": ["127.0.0.1"], **_SPF},
     "mail.a.example": {"A": ["127.0.0.1"]},
-    "b.example": {"MX": ["10 mail.b.example."]},
+    "b.example": {"MX": ["10 mail.b.example."], **_SPF},
     "mail.b.example": {"A": ["127.0.0.1"]},
-    "pf.example": {"MX": ["10 pf.example."], "A": ["127.0.0.1"]},
-    "client.example": {"A": ["127.0.0.1"]},
-    "load.example": {"A": ["127.0.0.1"]},
+    "pf.example": {"MX": ["10 pf.example."], "A": ["127.0.0.1"], **_SPF},
+    "client.example": {"A": ["127.0.0.1"], **_SPF},
+    "load.example": {"A": ["127.0.0.1"], **_SPF},
     "localhost": {"A": ["127.0.0.1"]},
     "1.0.0.127.in-addr.arpa": {"PTR": ["localhost."]},
 }

@@ -98,7 +98,10 @@ Accounts:
 """
 
 ZONES = {
-    "example.net.": {"MX": [(10, "mx.example.net.")]},
+    "example.net.": {
+        "MX": [(10, "mx.example.net.")],
+        "TXT": ["v=spf1 ip4:192.0.2.0/24 ip6:2001:db8::/32 ip4:127.0.0.0/8 -all"],
+    },
     "mx.example.net.": {"A": ["192.0.2.25"]},
     "a-only.example.": {"A": ["192.0.2.26"]},
     "null.example.": {"MX": [(0, ".")]},

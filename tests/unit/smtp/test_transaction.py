@@ -270,6 +270,21 @@ class RcptTests(Base):
         self.check(peer, "RCPT TO:<me@example.org>", "250 *")
         self.check(peer, "RCPT TO:<you@example.org>", "452 4.5.3 *")
 
+    def test_several_recipients_need_spf(self) -> None:
+        for sender in ("<a@a-only.example>", "<a@mx.example.net>"):
+            peer = self.begin(sender=sender)
+            self.check(peer, "RCPT TO:<me@example.org>", "250 *")
+            asked = len(self.world.resolver.asked)
+            self.check(peer, "RCPT TO:<you@example.org>", "452 4.5.3 *")
+            self.assertGreater(len(self.world.resolver.asked), asked)
+            asked = len(self.world.resolver.asked)
+            self.check(peer, "RCPT TO:<you@example.org>", "452 4.5.3 *")
+            self.assertEqual(len(self.world.resolver.asked), asked)
+            self.check(peer, "DATA", "354 *")
+        peer = self.begin(sender="<a@example.net>")
+        for _ in range(3):
+            self.check(peer, "RCPT TO:<you@example.org>", "250 *")
+
     def test_tls_required(self) -> None:
         peer = self.begin(require_tls_to_send=True)
         self.check(peer, "RCPT TO:<me@example.org>", "530 5.7.0 *")
