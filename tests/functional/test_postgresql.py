@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from random import Random
 from typing import Any
 
 from twisted.internet import reactor
@@ -28,6 +29,7 @@ from moxtw.store import annotations as annotation_ops
 from moxtw.store.db import Store
 from moxtw.store.model import Delivery, Flag, NewMessage, Want
 from tests.support.server import free_port
+from tests.unit.store.test_search import WORDS, Sample
 
 MESSAGE = b"Message-ID: <%d@x>\r\nSubject: number %d\r\nFrom: a@b\r\n\r\nHello %d\r\n"
 
@@ -74,6 +76,44 @@ class PostgreSQLTests(TestCase):
         store.startService()
         self.addCleanup(store.stopService)
         return Deferred.fromCoroutine(self.operations(store))
+
+    def test_searches(self) -> Any:
+        store = Store(self.mktemp(), reactor, url=_start(self))
+        store.open()
+        store.startService()
+        self.addCleanup(store.stopService)
+        return Deferred.fromCoroutine(self.searches(store))
+
+    async def searches(self, store: Store) -> None:
+        """Texts are looked through as in SQLite."""
+        account = await store.write(lambda tx: accounts.ensure(tx, "mox"))
+        inbox = await store.read(lambda tx: mailboxes.named(tx, account.id, "Inbox"))
+        sample = Sample(Random(4), 40)
+        for prefix, text, *_ in sample.messages:
+            content = await store.contents.from_bytes(text.encode())
+            new = NewMessage(content, prefix=prefix.encode())
+            await store.write(lambda tx, new=new: messages.add(tx, account.id, inbox.id, new))
+        leaves: list[search.Criterion] = [
+            make(word)
+            for word in [*WORDS, "ALPHA BETA", "strasse", "gamma", "", "\\", "*"]
+            for make in (
+                search.Text,
+                search.Body,
+                lambda word: search.Header("subject", word),
+                lambda word: search.Header("x-other", word),
+            )
+        ]
+        leaves += [search.Not(leaves[0]), search.Or((leaves[1], leaves[6]))]
+        leaves += [search.And((search.Uids([(3, 20)]), leaves[2])), search.Size(150, None)]
+        for leaf in leaves:
+            found = await store.read(lambda tx, leaf=leaf: search.search(tx, inbox.id, leaf))
+            wanted = [n + 1 for n in range(len(sample.messages)) if sample.matches(n, leaf)]
+            self.assertEqual(found, wanted, leaf)
+        like = search.fuzzy(search.Text("alpah"))
+        found = await store.read(lambda tx: search.search(tx, inbox.id, like))
+        exact = await store.read(lambda tx: search.search(tx, inbox.id, search.Text("alpha")))
+        self.assertTrue(found)
+        self.assertEqual(found, exact)
 
     async def operations(self, store: Store) -> None:
         account = await store.write(lambda tx: accounts.ensure(tx, "mox"))
