@@ -352,7 +352,7 @@ class Search:
             case Text() | Body() | Header():
                 return self._look(tx, item, pool)
             case Fuzzy():
-                near = self._find(tx, self._nearby[item], pool)
+                near = self._find(tx, self._nearby[item], self._pool(tx, pool))
                 return {uid for uid in near if self._rate(tx, item, uid)}
             case Uids(given):
                 return _within(self._pool(tx, pool), given)
@@ -368,10 +368,11 @@ class Search:
                 return self._pool(tx, left)
             case Or(items):
                 union: set[int] = set()
+                scored = any(True for _ in _fuzzy(item))
                 for each in items:
                     # Those that fit already need not be looked through again, unless it
                     # matters how well they fit.
-                    again = pool is None or not union or self._nearby
+                    again = pool is None or not union or scored
                     left = pool if again or pool is None else pool - union
                     union |= self._find(tx, each, left)
                 return union
@@ -451,7 +452,9 @@ class Search:
             "needle": needle,
             **marks,
         }
-        listed = pool is not None and len(pool) <= _LISTED
+        # One by one, rows cost about twice as much.
+        some = self._high - self._low >= 2 * len(pool or ())
+        listed = pool is not None and len(pool) <= _LISTED and some
         if listed and pool is not None:
             place["uids"] = as_list(pool)
         found = numbers(tx.value(queries.SCANS[kind, listed], **place))
