@@ -45,6 +45,15 @@ _SET_FLAGS = Statement(
     .where(messages.c.id == bindparam("i"))
     .values(flags=bindparam("f"), keywords=bindparam("k"), modseq=bindparam("m"))
 )
+# Flags with some of them taken out and others added.
+_MADE = messages.c.flags.op("&")(sa.cast(bindparam("keep"), sa.BigInteger)).op("|")(
+    sa.cast(bindparam("add"), sa.BigInteger)
+)
+_CHANGE_FLAGS = Statement(
+    messages.update()
+    .where(*IN_RANGE, LIVE, messages.c.modseq <= bindparam("since"), messages.c.flags != _MADE)
+    .values(flags=_MADE, modseq=bindparam("m"))
+)
 
 
 def store_flags(
@@ -67,6 +76,8 @@ def store_flags(
     found: list[tuple[Any, ...]] = []
     for first, last in uid_ranges:
         found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
+    # Changing all of a range at once is faster.
+    whole = op != "=" and not words and len(uid_ranges) * 10 < len(found)
     changed: list[FlagRow] = []
     unchanged: list[FlagRow] = []
     failed: list[int] = []
@@ -98,15 +109,29 @@ def store_flags(
             continue
         if not modseq:
             modseq = accounts.modseq(tx, account_id)
-        updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
+        if not whole:
+            updates.append({"i": row_id, "f": new, "k": new_words, "m": modseq})
         changed.append(FlagRow(uid, new, new_words, modseq))
         before.append(row_modseq)
         if (new ^ old) & (SEEN | DELETED):
             count_flags(counts, old, -1, size)
             count_flags(counts, new, 1, size)
     new_keywords = False
-    if updates:
-        tx.many(_SET_FLAGS, updates)
+    if changed:
+        if whole:
+            for first, last in uid_ranges:
+                tx.run(
+                    _CHANGE_FLAGS,
+                    mailbox=mailbox_id,
+                    first=first,
+                    last=last,
+                    since=modseq if unchanged_since is None else unchanged_since,
+                    keep=~change if op == "-" else -1,
+                    add=change if op == "+" else 0,
+                    m=modseq,
+                )
+        else:
+            tx.many(_SET_FLAGS, updates)
         mailboxes.count(
             tx,
             mailbox_id,

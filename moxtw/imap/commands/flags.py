@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import Session, View
 
-# Messages in one transaction, so that no job holds the writer for long.
+# Messages in one transaction, so that no job holds the writer for long; more of them where
+# only flags change.
 _BATCH: Final = 1000
+_FLAGS_BATCH: Final = 2000
 
 # Where messages lie in a view: the place of the first, and that behind the last.
 Slice = tuple[int, int]
@@ -93,7 +95,7 @@ async def run_store(conn: IMAPServer, tag: bytes, args: Store) -> bytes:
         enable_condstore(conn)
     failed: list[int] = []
     found = 0
-    for group in batches(slices):
+    for group in batches(slices, _FLAGS_BATCH):
         ranges = view.uid_ranges(group)
         try:
             result = await conn.app.store.write(
@@ -140,15 +142,16 @@ def _job(
     )
 
 
-def batches(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Slices cut and grouped, so that each group has at most `_BATCH` messages."""
+def batches(slices: Sequence[Slice], most: int = 0) -> list[list[Slice]]:
+    """Slices cut and grouped, at most `most` messages (by default `_BATCH`) in a group."""
+    most = most or _BATCH
     groups: list[list[Slice]] = []
     room = 0
     for start, stop in slices:
         while start < stop:
             if not room:
                 groups.append([])
-                room = _BATCH
+                room = most
             end = min(start + room, stop)
             groups[-1].append((start, end))
             room -= end - start

@@ -612,6 +612,7 @@ class CopyTests(IMAPTestCase):
         # A message here and there, more than one job takes, and none of them a job of its own.
         self.deliver(count=50)
         self.patch(flags, "_BATCH", 10)
+        self.patch(flags, "_FLAGS_BATCH", 10)
         client = self.selected("Inbox")
         jobs: list[object] = []
         write = self.store.write

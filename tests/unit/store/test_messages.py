@@ -162,6 +162,32 @@ class FlagTests(StoreCase):
         self.assertEqual(result.failed, [second.uid])
         self.assertEqual([row.uid for row in result.changed], [first.uid])
 
+    def test_many_change_as_one_by_one(self):
+        for number in range(60):
+            self.add(flags=(Flag.SEEN, Flag.DELETED, Flag.FLAGGED | Flag.SEEN, 0)[number % 4])
+        job(self.store, changing.expunge, self.account.id, self.inbox.id, [(11, 20)])
+        self.store_flags([(5, 7)], "+", 0, ["word"])
+        everything = [(1, 60)]
+        bits = Flag.SEEN | Flag.FLAGGED | Flag.DELETED
+        for op, change in (("-", Flag.SEEN), ("+", bits), ("-", bits), ("+", Flag.DELETED)):
+            last = self.store_flags([(30, 30), (33, 33)], "+", 0, [f"{op}{change:d}"])
+            before = job(self.store, messages.flags, self.inbox.id, everything)
+            since = last.modseq - 1
+            result = self.store_flags(everything, op, change, unchanged_since=since)
+            rows = job(self.store, messages.flags, self.inbox.id, everything)
+            self.assertEqual(result.failed, [30, 33])
+            self.assertEqual(
+                sorted([*result.changed, *result.unchanged]),
+                [row for row in rows if row.uid not in (30, 33)],
+            )
+            for old, new in zip(before, rows, strict=True):
+                wanted = old.flags | change if op == "+" else old.flags & ~change
+                if old.uid in (30, 33):
+                    wanted = old.flags
+                modseq = old.modseq if wanted == old.flags else result.modseq
+                self.assertEqual(new, (old.uid, wanted, old.keywords, modseq))
+        self.assertEqual(now(Deferred.fromCoroutine(verify.verify_all(self.store))), [])
+
     def test_nothing_changed_takes_no_modseq(self):
         self.add(flags=Flag.SEEN)
         before = self.box().modseq
