@@ -21,6 +21,7 @@ class ChangeBus:
         self._listeners: dict[int, dict[int, Callable[[int], None]]] = {}
         self._all: dict[int, Callable[[Collection[int]], None]] = {}
         self._queue: dict[int, Callable[[set[str]], None]] = {}
+        self._hooks: dict[int, Callable[[set[str]], None]] = {}
         self._number = 0
 
     def subscribe(self, account_id: int, callback: Callable[[int], None]) -> Callable[[], None]:
@@ -58,7 +59,19 @@ class ChangeBus:
         self._queue[number] = callback
         return lambda: self._queue.pop(number, None) and None
 
-    def publish(self, changed: dict[int, int], queue: set[str]) -> None:
+    def on_hooks(self, callback: Callable[[set[str]], None]) -> Callable[[], None]:
+        """Call `callback` after commits that make webhooks due earlier.
+
+        It gets their URLs; "" among them stands for any URL.
+        """
+        self._number += 1
+        number = self._number
+        self._hooks[number] = callback
+        return lambda: self._hooks.pop(number, None) and None
+
+    def publish(
+        self, changed: dict[int, int], queue: set[str], hooks: Collection[str] = ()
+    ) -> None:
         """Tell all listeners. `changed` maps account ids to the modseq reached."""
         for account_id, modseq in changed.items():
             for callback in list(self._listeners.get(account_id, {}).values()):
@@ -78,6 +91,12 @@ class ChangeBus:
                     wake(queue)
                 except Exception as exc:  # noqa: BLE001
                     _log.failure("queue listener failed", exc)
+        if hooks:
+            for wake in list(self._hooks.values()):
+                try:
+                    wake(set(hooks))
+                except Exception as exc:  # noqa: BLE001
+                    _log.failure("webhook listener failed", exc)
 
 
 class SessionHandle:

@@ -361,6 +361,7 @@ class Store(Service):
         unlink: list[str] = []
         erase: set[int] = set()
         queue: set[str] = set()
+        hooks: set[str] = set()
         stored: list[Spooled] = []
         try:
             execute(self.backend.begin_write)
@@ -409,6 +410,7 @@ class Store(Service):
             stored.extend(tx.stored)
             erase |= tx.erase
             queue |= tx.queue_domains
+            hooks |= tx.hook_urls
         if not (single and batch[0].error is not None):
             try:
                 execute("COMMIT")
@@ -423,7 +425,7 @@ class Store(Service):
             content.stored = True
         for path in unlink:
             self.contents.remove_file(path)
-        self._finish_batch(batch, changed, queue, erase)
+        self._finish_batch(batch, changed, queue, erase, hooks)
 
     def _finish_batch(
         self,
@@ -431,9 +433,10 @@ class Store(Service):
         changed: dict[int, int] | None = None,
         queue: set[str] | None = None,
         erase: set[int] | None = None,
+        hooks: set[str] | None = None,
     ) -> None:
         """Tell the reactor's thread how a batch ended."""
-        arguments = (batch, changed or {}, queue or set(), erase or set())
+        arguments = (batch, changed or {}, queue or set(), erase or set(), hooks or set())
         if self._inline:
             self._committed(*arguments)
         else:
@@ -454,7 +457,12 @@ class Store(Service):
         self.ids[:0] = range(end - 1, end - _IDS_BLOCK - 1, -1)
 
     def _committed(
-        self, batch: list[_Job], changed: dict[int, int], queue: set[str], erase: set[int]
+        self,
+        batch: list[_Job],
+        changed: dict[int, int],
+        queue: set[str],
+        erase: set[int],
+        hooks: set[str],
     ) -> None:
         later: list[Callable[[], object]] = []
         self._telling = later
@@ -465,8 +473,8 @@ class Store(Service):
             self._telling = None
         for call in later:
             call()
-        if changed or queue:
-            self.changes.publish(changed, queue)
+        if changed or queue or hooks:
+            self.changes.publish(changed, queue, hooks)
         if changed:
             for chore in self._chores:
                 chore.due()

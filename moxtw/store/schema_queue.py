@@ -106,6 +106,14 @@ queue_retired: Final = Table(
     Index("queue_retired_queued", "queued", "id"),
     Index("queue_retired_address", "sender_account", "recipient_address", "last_activity"),
     Index("queue_retired_keep_until", "keep_until"),
+    # By which notifications of other systems are matched. What can be longer than entries of
+    # an index may be is not.
+    Index(
+        "queue_retired_message_id",
+        "sender_account",
+        "message_id",
+        **_where("length(message_id) < 400"),
+    ),
 )
 
 # Queued messages that match all fields given are put on hold.

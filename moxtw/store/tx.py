@@ -79,6 +79,7 @@ class Tx:
         "_executemany",
         "changed",
         "erase",
+        "hook_urls",
         "modseqs",
         "now",
         "queue_domains",
@@ -102,6 +103,8 @@ class Tx:
         # Recipient domains with queued messages that are due earlier than before; "" stands
         # for any.
         self.queue_domains: set[str] = set()
+        # URLs with webhooks that are due earlier than before; "" stands for any.
+        self.hook_urls: set[str] = set()
         self.unlink: list[str] = []
         self.erase: set[int] = set()
         # Contents that rows refer to, once they are committed.

@@ -19,6 +19,7 @@ from moxtw.store import (
     schema,
     schema_annotations,
     schema_history,
+    schema_hooks,
     schema_junk,
     schema_keys,
     schema_queue,
@@ -142,6 +143,15 @@ def _junk(up: Upgrade) -> None:
     up.add_index(schema_junk.untrained)
 
 
+def _hooks(up: Upgrade) -> None:
+    """Webhooks; which retired message a notification is about."""
+    up.add_table(schema_hooks.hooks)
+    up.add_table(schema_hooks.hooks_retired)
+    for index in schema_queue.queue_retired.indexes:
+        if index.name == "queue_retired_message_id":
+            up.add_index(index)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -153,6 +163,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _sort_keys,
         _tls_policies,
         _junk,
+        _hooks,
     ),
 }
 
