@@ -171,7 +171,7 @@ async def look_at_certificate(conn: IMAPServer, *, preauth: bool) -> None:
     The handshake has refused unknown keys; one of a resumed session is only seen here.
     """
     connection = tls_connection(conn.transport)
-    if connection is None or not conn.listener.client_auth or conn.listener.from_https:
+    if connection is None or not conn.listener.client_auth:
         return
     ip = conn.remote_ip
     if ip and not conn.app.failed_auth.can_add(ip, conn.clock.seconds()):

@@ -60,4 +60,3 @@ class IMAPListener:
     tls: Any = None
     plain_allowed: bool = False
     client_auth: bool = False
-    from_https: bool = False

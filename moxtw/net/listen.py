@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -89,14 +89,16 @@ def wrap_factory(
     proxy: bool = False,
     tls: Any = None,
     on_tls_failure: Callable[[Any, Failure], object] | None = None,
+    by_alpn: Mapping[bytes, Any] | None = None,
 ) -> Any:
     """A protocol's factory for a listener: behind a proxy, and with immediate TLS.
 
     With ``tls``, a ``ServerTLS`` or the like, a protocol is made only when the handshake is
-    done. ``on_tls_failure`` gets address and reason of those that fail.
+    done. ``on_tls_failure`` gets address and reason of those that fail. ``by_alpn`` has other
+    factories for connections that agreed on an application protocol (RFC 7301).
     """
     if tls is not None:
-        gate: Any = _GateFactory(factory, reactor, on_tls_failure)
+        gate: Any = _GateFactory(factory, reactor, on_tls_failure, by_alpn or {})
         factory = TLSMemoryBIOFactory(tls, False, gate, reactor)
     return ProxyFactory(factory, reactor) if proxy else factory
 
@@ -108,11 +110,23 @@ class _GateFactory(WrappingFactory):
     noisy = False
 
     def __init__(
-        self, factory: Any, clock: Any, on_failure: Callable[[Any, Failure], object] | None
+        self,
+        factory: Any,
+        clock: Any,
+        on_failure: Callable[[Any, Failure], object] | None,
+        by_alpn: Mapping[bytes, Any],
     ) -> None:
         super().__init__(factory)  # type: ignore[no-untyped-call]
         self.clock = clock
         self.on_failure = on_failure
+        self.by_alpn = by_alpn
+
+    def chosen(self, tls: Any) -> Any:
+        """The factory for a connection whose handshake is done."""
+        if not self.by_alpn:
+            return self.wrappedFactory
+        agreed = tls.getHandle().get_alpn_proto_negotiated()
+        return self.by_alpn.get(agreed, self.wrappedFactory)
 
     def buildProtocol(self, addr: Any) -> _Gate:  # type: ignore[override]  # noqa: N802
         return _Gate(self, addr)
@@ -138,7 +152,7 @@ class _Gate(Protocol):
         self._timer.cancel()
         self._timer = None
         tls = self.transport
-        protocol = self._factory.wrappedFactory.buildProtocol(self._addr)
+        protocol = self._factory.chosen(tls).buildProtocol(self._addr)
         if protocol is None:
             tls.loseConnection()
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import SystemRandom
 from typing import Any
@@ -238,6 +238,7 @@ class Endpoint(Service):
         *,
         tls: ServerTLS | None = None,
         proxy: bool = False,
+        by_alpn: dict[bytes, Any] | None = None,
     ) -> None:
         self._reactor = parts.reactor
         self.name = f"{kind} {ip} {port}"
@@ -245,7 +246,11 @@ class Endpoint(Service):
         self.ip = ip
         self.port = port
         self.factory = factory
-        self._wrapped = wrap_factory(factory, parts.reactor, proxy=proxy, tls=tls)
+        others = by_alpn or {}
+        self._factories = [factory, *others.values()]
+        self._wrapped = wrap_factory(
+            factory, parts.reactor, proxy=proxy, tls=tls, by_alpn=others
+        )
         self._socket: socket.socket | None = None
         self._listening: Any = None
 
@@ -286,10 +291,12 @@ class Endpoint(Service):
 
     def shutdown(self) -> None:
         """Tell the connections to end when their running command is done."""
-        self.factory.shutdown()
+        for factory in self._factories:
+            factory.shutdown()
 
     def _connections(self) -> set[Any]:
-        return getattr(self.factory, "connections", None) or set()
+        found: set[Any] = set()
+        return found.union(*(getattr(each, "connections", ()) for each in self._factories))
 
     def busy(self) -> bool:
         """Whether connections are left."""
@@ -306,9 +313,10 @@ class Endpoint(Service):
 
     def end_sessions(self, account: str) -> None:
         """End the sessions of an account."""
-        end = getattr(self.factory, "end_sessions", None)
-        if end is not None:
-            end(account)
+        for factory in self._factories:
+            end = getattr(factory, "end_sessions", None)
+            if end is not None:
+                end(account)
 
 
 def key_pairs(name: str, listener: Listener) -> list[KeyPair]:
@@ -342,9 +350,16 @@ def _web_endpoints(
 ) -> Iterator[Endpoint]:
     for port in make_ports(parts.web, name, listener):
         tls = None
+        mail: dict[bytes, Any] = {}
         if port.tls and listener.tls is not None:
-            min_version = listener.tls.min_version or "TLSv1.2"
-            tls = ServerTLS(pairs, clock=parts.reactor, min_version=min_version)
+            if port.port == 443:
+                mail = _mail_by_alpn(parts, name, listener)
+            tls = ServerTLS(
+                pairs,
+                clock=parts.reactor,
+                min_version=listener.tls.min_version or "TLSv1.2",
+                alpn=(b"http/1.1", b"http/1.0", *mail) if mail else (),
+            )
         for ip in listener.ips:
             yield Endpoint(
                 parts,
@@ -354,7 +369,26 @@ def _web_endpoints(
                 port.site,
                 tls=tls,
                 proxy=listener.proxy_protocol,
+                by_alpn=mail,
             )
+
+
+def _mail_by_alpn(parts: Parts, name: str, listener: Listener) -> dict[bytes, Any]:
+    """Mail protocols on the HTTPS port, by their ALPN names, for networks with web only.
+
+    Clients are not asked for certificates there, as browsers would ask their users.
+    """
+    found: dict[bytes, Any] = {}
+    if listener.submissions.enabled and listener.submissions.enabled_on_https:
+        settings = settings_for("submissions", name, listener, parts.static, None)
+        settings = replace(settings, requiretls=not listener.smtp.no_require_tls)
+        found[b"smtp"] = SMTPServerFactory(parts.smtp, settings)
+    if listener.imaps.enabled and listener.imaps.enabled_on_https:
+        hostname = listener.effective_hostname.ascii
+        found[b"imap"] = IMAPServerFactory(
+            parts.imap, IMAPListener(name, "imaps", hostname)
+        )
+    return found
 
 
 def _mail_endpoints(
