@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from moxtw.store.model import Changes, FlagRow, Mailbox, MailboxChange
 
 
+# FETCH responses written at once: some milliseconds.
+_PIECE = 2000
+
+
 class Found(NamedTuple):
     """What has changed: in the list of mailboxes, in annotations, in the selected mailbox.
 
@@ -312,7 +316,7 @@ async def _tell_messages(
         numbers = [number for number, _ in told]
         items = None if rules is None or rules.selected is None else rules.selected.items
         if items is None:
-            conn.send(fetch_lines(session, numbers, [row for _, row in told]))
+            await _tell_flags(conn, session, numbers, [row for _, row in told])
         else:
             await _tell_new(conn, session, view, numbers, items)
         for update in updates:
@@ -329,7 +333,7 @@ async def _tell_messages(
         expunge(conn, session, view, gone)
     rows = [row for row in changed[:first_new] if row.modseq not in own]
     if rules is None or rules.flags:
-        conn.send(fetch_lines(session, view.numbers([row.uid for row in rows]), rows))
+        await _tell_flags(conn, session, list(view.numbers([row.uid for row in rows])), rows)
     if changes.modseq > view.modseq:
         view.modseq = changes.modseq
     if (added or changes.vanished) and not view.held:
@@ -337,6 +341,18 @@ async def _tell_messages(
             view.mailbox_id, view.uidvalidity, view.modseq, view.uidnext, view.uids
         )
     view.own = {modseq for modseq in own if modseq > view.modseq}
+
+
+async def _tell_flags(
+    conn: IMAPServer, session: Session, numbers: Sequence[int], rows: Sequence[FlagRow]
+) -> None:
+    """FETCH responses as of `fetch_lines`, in pieces between which others have their turn."""
+    for start in range(0, len(rows), _PIECE):
+        if start:
+            await conn.drain()
+            await conn.sleep(0)
+        stop = start + _PIECE
+        conn.send(fetch_lines(session, numbers[start:stop], rows[start:stop]))
 
 
 async def _tell_new(

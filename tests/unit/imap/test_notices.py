@@ -7,6 +7,7 @@ import re
 
 from twisted.internet.defer import Deferred
 
+from moxtw.imap import notices
 from moxtw.store import changing, mailboxes, messages, verify
 from tests.support.store import job, now
 from tests.unit.imap.support import MAIL, Client, IMAPTestCase
@@ -31,6 +32,21 @@ class NoticeTests(IMAPTestCase):
         )
         self.assertEqual(two.ok("NOOP"), [])
         self.assertEqual(one.ok("NOOP"), ["* 3 EXISTS", "* 3 FETCH (UID 4 FLAGS (\\Flagged))"])
+
+    def test_many_flags_are_told_in_pieces(self) -> None:
+        self.patch(notices, "_PIECE", 2)
+        self.deliver(count=5)
+        one, two = self.selected(), self.selected()
+        one.ok("STORE 1:* +FLAGS.SILENT (\\Seen)")
+        two.send(b"t NOOP\r\n")
+        first = two.lines()
+        expected = [f"* {n} FETCH (UID {n} FLAGS (\\Seen))" for n in range(1, 6)]
+        self.assertLess(len(first), 5)
+        for _ in range(3):
+            self.clock.advance(0)
+        rest = two.lines()
+        self.assertEqual(first + rest[:-1], expected)
+        self.assertTrue(rest[-1].startswith("t OK "), rest)
 
     def test_sequence_commands_tell_nothing(self) -> None:
         self.deliver(count=2)
