@@ -211,6 +211,35 @@ dmarc_verify_duration_seconds = _histogram(
     "reject",
     "use",
 )
+dmarcdb_policy_evaluated_total = _counter(
+    "mox_dmarcdb_policy_evaluated_total",
+    "Messages in DMARC reports received.",
+    "domain",
+    "disposition",
+    "dkim",
+    "spf",
+)
+dmarcdb_dkim_result_total = _counter(
+    "mox_dmarcdb_dkim_result_total", "DKIM results in DMARC reports received.", "result"
+)
+dmarcdb_spf_result_total = _counter(
+    "mox_dmarcdb_spf_result_total", "SPF results in DMARC reports received.", "result"
+)
+dmarcdb_report_queued_total = _counter(
+    "mox_dmarcdb_report_queued_total", "DMARC reports queued."
+)
+dmarcdb_report_error_total = _counter(
+    "mox_dmarcdb_report_error_total", "DMARC reports that could not be made or queued."
+)
+tlsrptdb_session_total = _counter(
+    "mox_tlsrptdb_session_total", "TLS sessions in reports received, by result.", "type"
+)
+tlsrptsend_report_queued_total = _counter(
+    "mox_tlsrptsend_report_queued_total", "TLS reports queued."
+)
+tlsrptsend_report_error_total = _counter(
+    "mox_tlsrptsend_report_error_total", "TLS reports that could not be made or queued."
+)
 iprev_lookup_total = _counter(
     "mox_iprev_lookup_total", "Checks of names of clients' addresses.", "status"
 )

@@ -17,10 +17,19 @@ from moxtw.authn import AuthResults
 from moxtw.authn.dnsbl import Lookup
 from moxtw.config.accounts import JunkParams
 from moxtw.config.dynamic import Account, Destination, Ruleset
+from moxtw.inbound import reports as incoming_reports
 from moxtw.inbound import subjectpass
 from moxtw.inbound.envelope import Envelope, Recipient
+from moxtw.inbound.evaluations import wanted
 from moxtw.inbound.rates import DeliveryRates
-from moxtw.inbound.reputation import WEAK, Reputation, Sender, reputation
+from moxtw.inbound.reports import ReportReader
+from moxtw.inbound.reputation import (
+    WEAK,
+    Reputation,
+    Sender,
+    knows_organization,
+    reputation,
+)
 from moxtw.inbound.rulesets import Subject, find_match
 from moxtw.junk.score import Classification
 from moxtw.log import Logger
@@ -52,7 +61,9 @@ class Decision:
     the refusal. is_reject: taken although it was to be refused, for a mailbox of such messages.
     first_time: the sender is not known, after a look at what came earlier. keep_reject: a
     refused message may be kept in the rejects mailbox. overrides: why the policy of DMARC was
-    not applied (RFC 7489 C, PolicyOverrideType).
+    not applied (RFC 7489 C, PolicyOverrideType). known_organization: of a message refused by
+    DMARC, whether mail of the author's organization was ever wanted. reports: what the message
+    holds of those, to be kept if it is accepted.
     """
 
     accept: bool
@@ -70,6 +81,8 @@ class Decision:
     first_time: bool = False
     keep_reject: bool = True
     overrides: tuple[str, ...] = ()
+    known_organization: bool = True
+    reports: incoming_reports.Found = incoming_reports.NONE
 
 
 @dataclass(slots=True)
@@ -116,7 +129,8 @@ class BlockLists(Protocol):
 class Decider:
     """Takes the decisions.
 
-    classify, blocklists: None where there are none. random: for what nobody should foresee.
+    classify, blocklists, reports: None where there are none. random: for what nobody should
+    foresee.
     """
 
     def __init__(
@@ -126,12 +140,14 @@ class Decider:
         *,
         classify: Classify | None = None,
         blocklists: BlockLists | None = None,
+        reports: ReportReader | None = None,
         random: Random | None = None,
     ) -> None:
         self._rates = rates
         self._store = store
         self._classify = classify
         self._blocklists = blocklists
+        self._reports = reports
         self._random = random or SystemRandom()
 
     async def decide(self, case: Case) -> Decision:
@@ -194,6 +210,7 @@ class _Steps:
     ruleset: Ruleset | None
     details: list[str] = field(default_factory=list)
     destined: str = ""
+    reports: incoming_reports.Found = incoming_reports.NONE
 
     @property
     def is_forward(self) -> bool:
@@ -224,13 +241,19 @@ class _Steps:
             destined=self.destined,
             is_forward=self.is_forward,
             overrides=("forwarded",) if self.is_forward else (),
+            reports=self.reports,
         )
 
     async def decide(self) -> Decision:
         case, auth = self.case, self.case.auth
         dmarc = auth.dmarc
         if dmarc is not None and dmarc.apply_reject and not self.is_forward:
-            return self.refuse("dmarc-policy", 550, "5.7.26", "rejecting per dmarc policy")
+            familiar = not wanted(dmarc) or await self._knows_organization()
+            refused = self.refuse("dmarc-policy", 550, "5.7.26", "rejecting per dmarc policy")
+            return replace(refused, known_organization=familiar)
+        destination = case.recipient.destination
+        if destination is not None and self.decider._reports is not None:
+            self.reports = await self.decider._reports.find(destination, case.content, auth)
         required = case.destination.message_auth_required_smtp_error
         if required and auth.evaluated and not auth.from_validated:
             if dmarc is not None and dmarc.status == "temperror":
@@ -259,11 +282,33 @@ class _Steps:
             and self.mailbox == INBOX
             and found.method not in ("msgfromfull", "msgtofull")
             and not self.is_forward
+            and not self.reports.valid
         ):
             self.mailbox, self.destined = introbox, INBOX
         if found.conclusive:
             return self.refuse(found.method) if found.junk else self.accept(found.method)
+        if self.reports.valid:
+            return self.accept("reporting")
         return await self._judge_stranger(known)
+
+    async def _knows_organization(self) -> bool:
+        """Whether the account has had wanted mail of the author's organization, or sent there."""
+        org_domain = self.case.author[2] if self.case.author is not None else ""
+
+        def look(tx: Tx) -> bool:
+            account = accounts.find(tx, self.case.account_name)
+            mailbox = None
+            if account is not None:
+                mailbox = mailboxes.find(tx, account.id, self.mailbox)
+            if account is None or mailbox is None:
+                return False
+            return knows_organization(tx, account.id, mailbox.id, org_domain)
+
+        try:
+            return await self.decider._store.read(look)
+        except StoreError as exc:
+            log.error("history of sender", cid=self.case.envelope.cid, err=exc)
+            return False
 
     def _look(self, tx: Tx) -> _Known | None:
         case = self.case

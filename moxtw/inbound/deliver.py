@@ -14,12 +14,14 @@ from typing import Final, Protocol
 from moxtw import metrics
 from moxtw.authn import NOTHING, AuthResults, Evaluator
 from moxtw.authn.foreign import forged
+from moxtw.authn.results import dmarc_method
 from moxtw.config.dynamic import Account, Alias, Destination
 from moxtw.config.lookup import ConfigView
 from moxtw.dns.publicsuffix import organizational_domain
 from moxtw.inbound.cleaned import cut, forged_spans, without
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
+from moxtw.inbound.evaluations import evaluation, wanted
 from moxtw.inbound.rulesets import Subject
 from moxtw.log import INFO, Logger
 from moxtw.mail.address import Address, Path, pack_address
@@ -31,9 +33,10 @@ from moxtw.mail.received import (
     received_spf,
     return_path,
 )
-from moxtw.store import accounts, mailboxes, messages, rejects
+from moxtw.store import accounts, dmarcdb, mailboxes, messages, rejects
 from moxtw.store.content import Spooled
 from moxtw.store.db import Store
+from moxtw.store.dmarcdb import NewEvaluation
 from moxtw.store.errors import DiskFull, StoreError
 from moxtw.store.model import Delivery, Flag, NewMessage, Validation
 from moxtw.store.tx import Tx
@@ -94,6 +97,15 @@ class _Plan:
     rejected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """What is to be reported about a recipient; `accepted` counts only once it is stored."""
+
+    index: int
+    accepted: bool
+    evaluation: NewEvaluation
+
+
 @dataclass(slots=True)
 class _Target:
     """A destination that a recipient leads to; for aliases one of several."""
@@ -150,7 +162,7 @@ class Deliverer:
         try:
             work = _Work(self._config, self._decider, envelope, cleaned, auth, sleep)
             await work.decide_all()
-            if work.plans:
+            if work.plans or work.evaluations:
                 if work.first_time and envelope.first_time_delay:
                     await sleep(envelope.first_time_delay)
                 await self._store_all(work)
@@ -246,6 +258,8 @@ class _Work:
         self.refused: dict[int, tuple[int, str, str, str]] = {}
         self.outcomes: dict[int, list[tuple[int, str, str, str] | None]] = {}
         self.reasons: dict[int, str] = {}
+        self.evaluations: list[_Evaluated] = []
+        self._kept: list[Callable[[], None]] = []
         self.author = _author(content)
         if auth.evaluated:
             found = auth.author
@@ -361,6 +375,7 @@ class _Work:
                 rcptto=recipient.path.log_name,
                 code=code,
             )
+        self._evaluate(index, recipient, chosen)
         self.outcomes[index] = []
         for target, account, decision in decisions:
             if wanted is not None and target.final not in wanted:
@@ -372,6 +387,31 @@ class _Work:
             elif decision.keep_reject and account.rejects_mailbox:
                 self._plan(index, recipient, target, account, decision, rejected=True)
 
+    def _evaluate(self, index: int, recipient: Recipient, decision: Decision) -> None:
+        """Note what the domain of the DMARC policy wants to be told."""
+        if (
+            self.envelope.localserve
+            or self.static.no_outgoing_dmarc_reports
+            or not wanted(self.auth.dmarc)
+            or decision.is_reject
+            or not (decision.accept or decision.reason == "dmarc-policy")
+        ):
+            return
+        found = recipient.destination
+        made = evaluation(
+            self.auth,
+            self.envelope,
+            recipient.path,
+            accepted=decision.accept,
+            overrides=decision.overrides,
+            # Reports about reports would go on for ever.
+            optional=(found is not None and (found.dmarc_reports or found.tls_reports))
+            or not (decision.accept or decision.known_organization),
+        )
+        # Recipients in one domain are one message to it.
+        if not any(each.evaluation == made for each in self.evaluations):
+            self.evaluations.append(_Evaluated(index, decision.accept, made))
+
     def _plan(
         self,
         index: int,
@@ -381,7 +421,8 @@ class _Work:
         decision: Decision,
         rejected: bool = False,
     ) -> None:
-        flags = int(Flag.SEEN) if rejected or decision.is_reject else 0
+        seen = rejected or decision.is_reject or decision.reports.valid
+        flags = int(Flag.SEEN) if seen else 0
         if decision.first_time and not (
             decision.is_forward or decision.is_mailing_list or account.no_first_time_sender_delay
         ):
@@ -418,13 +459,22 @@ class _Work:
         checks = b""
         if auth.evaluated:
             hostname = self.static.dns_hostname.form(utf8)
-            checks = authentication_results(hostname, auth.methods)
+            methods = auth.methods
+            if decision.overrides and auth.dmarc is not None and auth.dmarc.record is not None:
+                told = dmarc_method(auth.dmarc, utf8, decision.overrides)
+                methods = tuple(told if m.method == "dmarc" else m for m in methods)
+            checks = authentication_results(hostname, methods)
             if auth.received_spf is not None:
                 checks += received_spf(auth.received_spf, utf8)
         return b"".join(
             (
                 _top_fields(
-                    decision.reason, decision.details, target.final, envelope.mail_from, utf8
+                    decision.reason,
+                    decision.details,
+                    decision.reports.errors,
+                    target.final,
+                    envelope.mail_from,
+                    utf8,
                 ),
                 checks,
                 envelope.trace.field(envelope.received, recipient.path),
@@ -486,7 +536,22 @@ class _Work:
         What can fail for one recipient alone is checked before anything is changed for it.
         """
         saved: dict[int, int] = {}
-        return [self._add(tx, plan, saved) for plan in self.plans]
+        self._kept = []
+        outcomes = [self._add(tx, plan, saved) for plan in self.plans]
+        delivered = {
+            plan.index
+            for plan, outcome in zip(self.plans, outcomes, strict=True)
+            if outcome is None and not plan.rejected
+        }
+        dmarcdb.add_evaluations(
+            tx,
+            [
+                each.evaluation
+                for each in self.evaluations
+                if not each.accepted or each.index in delivered
+            ],
+        )
+        return outcomes
 
     def _add(
         self, tx: Tx, plan: _Plan, saved: dict[int, int]
@@ -511,6 +576,8 @@ class _Work:
             rejects.remove(
                 tx, account.id, plan.account.rejects_mailbox, message_id, keep=added.id
             )
+        if plan.decision.reports.valid and not plan.decision.is_reject:
+            self._kept += plan.decision.reports.keep(tx, self.subject.mail_from)
         return None
 
     def _add_reject(
@@ -542,6 +609,8 @@ class _Work:
 
     def take(self, outcomes: Sequence[tuple[int, str, str, str] | None]) -> None:
         """Take the results of the job."""
+        for count in self._kept:
+            count()
         for plan, outcome in zip(self.plans, outcomes, strict=True):
             if not plan.rejected:
                 self.outcomes[plan.index].append(outcome)
@@ -584,16 +653,31 @@ class _Work:
 
 @lru_cache(maxsize=1024)
 def _top_fields(
-    reason: str, details: tuple[str, ...], final: Path, mail_from: Path, utf8: bool
+    reason: str,
+    details: tuple[str, ...],
+    errors: tuple[tuple[str, str], ...],
+    final: Path,
+    mail_from: Path,
+    utf8: bool,
 ) -> bytes:
-    """X-Mox-Reason, Delivered-To and Return-Path: the same for many messages."""
+    """X-Mox-Reason, Delivered-To and Return-Path: the same for many messages.
+
+    errors: names and texts of fields about reports that were not taken.
+    """
     return b"".join(
         (
             reason_header(reason, details),
+            *(_plain_field(name, text) for name, text in errors),
             delivered_to(final, utf8 or final.needs_utf8),
             return_path(mail_from, utf8 or mail_from.needs_utf8),
         )
     )
+
+
+def _plain_field(name: str, text: str) -> bytes:
+    """A field with a text that may be partly a stranger's."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in text)[:500]
+    return f"{name}: {shown}\r\n".encode("ascii")
 
 
 def _author(content: Spooled) -> tuple[str, str, str] | None:

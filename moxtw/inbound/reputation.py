@@ -64,6 +64,22 @@ def reputation(tx: Tx, account_id: int, mailbox_id: int, sender: Sender) -> Repu
     return look.author() or look.verified() or look.network() or _NONE
 
 
+def knows_organization(tx: Tx, account_id: int, mailbox_id: int, org_domain: str) -> bool:
+    """Whether wanted messages of an organization came to a mailbox, or some were sent there."""
+    look = _Look(tx, Mailbox(account_id, mailbox_id), Sender())
+    return any(
+        not judged.junk
+        for validated in (1, 0)
+        for judged in look._newest(
+            "from_org_domain",
+            2 * _YEAR,
+            20,
+            from_org_domain=org_domain,
+            from_validated=validated,
+        )
+    ) or look._sent_to("org_domain", 2 * _YEAR, org_domain=org_domain)
+
+
 class _Look:
     def __init__(self, tx: Tx, mailbox: Mailbox, sender: Sender) -> None:
         self._tx = tx

@@ -26,6 +26,7 @@ from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
 from moxtw.inbound.rates import DeliveryRates
+from moxtw.inbound.reports import ReportReader
 from moxtw.junk.classify import classify
 from moxtw.junk.trainer import Trainer
 from moxtw.log import Logger
@@ -146,6 +147,7 @@ class Parts:
                     store,
                     classify=partial(classify, store),
                     blocklists=BlockLists(self.resolver, self.reactor),
+                    reports=ReportReader(store, config),
                 ),
                 self._evaluation(),
                 bounce=Bouncer(store, config),

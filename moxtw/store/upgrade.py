@@ -23,6 +23,7 @@ from moxtw.store import (
     schema_junk,
     schema_keys,
     schema_queue,
+    schema_reports,
     schema_tlspolicy,
 )
 from moxtw.store.errors import SchemaTooNew, StoreError
@@ -152,6 +153,17 @@ def _hooks(up: Upgrade) -> None:
             up.add_index(index)
 
 
+def _reports(up: Upgrade) -> None:
+    """Reports received, and what is to be reported."""
+    for table in (
+        schema_reports.dmarc_reports,
+        schema_reports.dmarc_evaluations,
+        schema_reports.tls_reports,
+        schema_reports.report_suppressions,
+    ):
+        up.add_table(table)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -164,6 +176,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _tls_policies,
         _junk,
         _hooks,
+        _reports,
     ),
 }
 

@@ -104,7 +104,10 @@ def _uri(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What sessions that failed in the same way have in common (RFC 8460 4.4)."""
+    """What sessions that failed in the same way have in common (RFC 8460 4.4).
+
+    reason: the failure-reason-code. more: the URI of additional information.
+    """
 
     result_type: str
     sending_mta_ip: str = ""
@@ -112,6 +115,7 @@ class Failure:
     receiving_mx_helo: str = ""
     receiving_ip: str = ""
     reason: str = ""
+    more: str = ""
 
     def to_json(self, count: int) -> dict[str, Any]:
         """As in a report; fields without value are left out."""
@@ -125,6 +129,8 @@ class Failure:
             if value:
                 found[name] = value
         found["failed-session-count"] = count
+        if self.more:
+            found["additional-information"] = self.more
         if self.reason:
             found["failure-reason-code"] = self.reason
         return found
@@ -139,6 +145,7 @@ class Failure:
             str(data.get("receiving-mx-helo", "")),
             str(data.get("receiving-ip", "")),
             str(data.get("failure-reason-code", "")),
+            str(data.get("additional-information", "")),
         )
 
 

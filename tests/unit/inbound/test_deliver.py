@@ -56,7 +56,9 @@ class FixedEvaluator:
 NO = Decision(False, "Inbox", "junk-content", text="rejected")
 
 
-class DeliverTests(SynchronousTestCase):
+class DeliverCase(SynchronousTestCase):
+    """Delivers to accounts; the store must be consistent in the end."""
+
     dynamic = DYNAMIC
 
     def setUp(self) -> None:
@@ -132,6 +134,8 @@ class DeliverTests(SynchronousTestCase):
         checking = Deferred.fromCoroutine(verify.verify_all(self.store))
         self.assertEqual(self.successResultOf(checking), [])
 
+
+class DeliverTests(DeliverCase):
     def test_account(self) -> None:
         [result] = self.deliver("me@example.org")
         self.assertEqual((result.code, result.reason), (0, "no-bad-signals"))
@@ -315,7 +319,7 @@ class DeliverTests(SynchronousTestCase):
             self.assertEqual(len(message.split(data[len(forged) :])), 2)
 
 
-class RejectsTests(DeliverTests):
+class RejectsTests(DeliverCase):
     dynamic = REJECTS
 
     def reject(self, data: bytes = MESSAGE) -> None:
@@ -408,7 +412,7 @@ class RejectsTests(DeliverTests):
         self.assertEqual(self.count("you", "Rejects"), 0)
 
 
-class KeepRejectsTests(DeliverTests):
+class KeepRejectsTests(DeliverCase):
     """An account that wants to keep them all."""
 
     dynamic = REJECTS.replace(
@@ -430,7 +434,7 @@ class KeepRejectsTests(DeliverTests):
         self.assertEqual(self.count("you", "Rejects"), 2)
 
 
-class BounceTests(DeliverTests):
+class BounceTests(DeliverCase):
     def setUp(self) -> None:
         super().setUp()
         self.deliverer = Deliverer(
