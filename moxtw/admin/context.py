@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from moxtw.admin.clock import Clock
     from moxtw.config.static import Static
+    from moxtw.dns.resolver import Resolver
     from moxtw.junk.trainer import Trainer
     from moxtw.net.cid import ConnectionIds
+    from moxtw.net.tlsclient import Roots
     from moxtw.queue.operations import QueueOperations
     from moxtw.store.db import Store
 
@@ -100,6 +102,8 @@ class AdminContext:
     ensure_accounts: makes the rows of configured accounts that have none.
     keys_changed: lets TLS public keys that were added or removed count.
     trainer: trains the junk filters.
+    resolver: looks up what others see of us.
+    roots: the certificate authorities that are trusted.
     """
 
     config: Config
@@ -112,6 +116,8 @@ class AdminContext:
     ensure_accounts: Callable[[], Awaitable[None]] = field(default=_nothing)
     keys_changed: Callable[[], Awaitable[None]] = field(default=_nothing)
     trainer: Trainer | None = None
+    resolver: Resolver | None = None
+    roots: Roots | None = None
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
         """Change domains.conf. Raises OperationError, and nothing is changed then."""

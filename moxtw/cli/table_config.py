@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import BOOL, BOOL_VALUE, Command, Flag
+from moxtw.cli.command import BOOL, BOOL_VALUE, TEXT, Command, Flag
+
+_RESOLVER = Flag(
+    "resolver",
+    TEXT,
+    "DNS server to ask, such as 127.0.0.1:53, in place of that of mox.conf or the system.",
+)
 
 CONFIG_COMMANDS = (
     Command(
@@ -13,6 +19,17 @@ CONFIG_COMMANDS = (
 
 Both files are read, with the keys and certificates that they name. Prints "config OK", or all
 errors with the lines that they are in.""",
+    ),
+    Command(
+        "config dnsrecords",
+        "[-json] domain",
+        "domaincheck:dnsrecords",
+        """Print the DNS records that a domain should have, as lines of a zone file.
+
+The records follow from the configuration. Whether the zone is signed with DNSSEC is looked up,
+as records for DANE have no effect without it. The server need not be running.""",
+        (1, 1),
+        (Flag("json", BOOL, "Print the records as a list in JSON."), _RESOLVER),
     ),
     Command(
         "config account list",

@@ -120,6 +120,8 @@ class Parts:
             ensure_accounts=self.server.ensure_accounts,
             keys_changed=self.authenticator.reload_keys,
             trainer=self.trainer,
+            resolver=for_pkg(self.resolver, "check"),
+            roots=roots,
         )
         self.web = WebContext(
             self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.admin import domains
+from moxtw.admin import dnsrecords, domains
 from moxtw.config import dynamic as config
 from moxtw.web.adminapi.base import (
     admin_of,
@@ -87,6 +87,12 @@ async def ClientConfigsDomain(call: Call, domain: str) -> ClientConfigs:
             for entry in entries
         ]
     )
+
+
+@registry.function()
+async def DomainRecords(call: Call, domain: str) -> list[str]:
+    """The DNS records that a domain should have, as lines of a zone file."""
+    return await dnsrecords.domain_records(*admin_of(call), domain)
 
 
 @registry.function()
