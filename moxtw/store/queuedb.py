@@ -212,7 +212,7 @@ def hold_rule_remove(tx: Tx, rule_id: int) -> bool:
 def _domains() -> Statement:
     """Each domain with messages not on hold, and when its next one is due.
 
-    Goes from domain to domain through the index `queue_due`, instead of reading all its rows.
+    Goes from domain to domain through the index `queue_due_in`, instead of reading all its rows.
     """
     first = sa.select(sa.func.min(queue.c.recipient_domain).label("domain")).where(
         queue.c.hold == 0

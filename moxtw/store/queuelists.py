@@ -7,7 +7,7 @@ each write job changes a part of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,6 +25,9 @@ from moxtw.store.tx import Statement, Tx
 
 PART: Final = 500
 """How many messages a job changes."""
+
+FEW: Final = 2000
+"""Messages that may be sorted for a page of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,20 @@ def _contains(table: Any, which: str, part: str) -> Any:
     return sa.func.lower(address).contains(part.lower(), autoescape=True)
 
 
-def _conditions(table: Any, query: Query) -> list[Any]:
+def _conditions(table: Any, query: Query, *, scan: bool = False) -> list[Any]:
+    """The conditions of a query.
+
+    scan: in a form that leads to no index but the one in which all these columns are.
+    """
+
+    def of(column: Any, nothing: Any) -> Any:
+        return column + nothing if scan else column
+
     found: list[Any] = []
     if query.ids:
         found.append(table.c.id.in_(query.ids))
     if query.account:
-        found.append(table.c.sender_account == query.account)
+        found.append(of(table.c.sender_account, "") == query.account)
     addresses = [
         _contains(table, which, part)
         for which, part in (("sender", query.sender), ("recipient", query.recipient))
@@ -96,45 +107,104 @@ def _conditions(table: Any, query: Query) -> list[Any]:
     if query.recipient_domain:
         found.append(table.c.recipient_domain == query.recipient_domain)
     if query.submitted is not None:
-        found.append(_moment(table.c.queued, query.submitted))
+        found.append(_moment(of(table.c.queued, 0), query.submitted))
     if query.transport is not None:
-        found.append(table.c.transport == query.transport)
+        found.append(of(table.c.transport, "") == query.transport)
+        if query.transport:
+            # Literal, for the partial index.
+            found.append(of(table.c.transport, "") != sa.literal_column("''"))
     if query.hold is not None:
-        found.append(table.c.hold == int(query.hold))
+        found.append(of(table.c.hold, 0) == int(query.hold))
     if query.next_attempt is not None:
         found.append(_moment(table.c.next_attempt, query.next_attempt))
     if query.last_activity is not None:
         found.append(_moment(table.c.last_activity, query.last_activity))
     if query.success is not None:
-        found.append(table.c.success == int(query.success))
+        found.append(of(table.c.success, 0) == int(query.success))
     return found
 
 
-def _select(table: Any, columns: Sequence[Any], query: Query, order: Order) -> Any:
-    statement = sa.select(*columns).where(*_conditions(table, query))
-    column = table.c[order.column]
+def _few(tx: Tx, table: Any, query: Query, order: Order) -> bool:
+    """Whether a bound of a time that is not the order's lets little through.
+
+    Then it is better to find all of that, and sort, than to follow the order until it is met.
+    """
+    bounds = (
+        (table.c.queued, query.submitted),
+        (table.c.get("next_attempt"), query.next_attempt),
+        (table.c.get("last_activity"), query.last_activity),
+    )
+    for column, moment in bounds:
+        if column is not None and moment is not None and column.name != order.column:
+            within = sa.select(column).where(_moment(column, moment)).limit(FEW + 1).subquery()
+            statement = Statement(sa.select(sa.func.count()).select_from(within))
+            if tx.value(statement) <= FEW:
+                return True
+    return False
+
+
+def _select(
+    table: Any, columns: Sequence[Any], query: Query, order: Order, conditions: list[Any], by: Any
+) -> Any:
+    """by: the order's column, or an expression to which no index leads."""
+    statement = sa.select(*columns).where(*conditions)
     if order.last is not None:
-        beyond, beyond_id = (
-            (column > order.last, table.c.id > order.last_id)
-            if order.ascending
-            else (column < order.last, table.c.id < order.last_id)
+        # The first condition is what PostgreSQL finds its place in the index by.
+        statement = statement.where(
+            *(
+                (by >= order.last, sa.or_(by > order.last, table.c.id > order.last_id))
+                if order.ascending
+                else (by <= order.last, sa.or_(by < order.last, table.c.id < order.last_id))
+            )
         )
-        statement = statement.where(sa.or_(beyond, sa.and_(column == order.last, beyond_id)))
-    by = (column, table.c.id)
-    statement = statement.order_by(*(by if order.ascending else (c.desc() for c in by)))
+    keys = (by, table.c.id)
+    statement = statement.order_by(*(keys if order.ascending else (k.desc() for k in keys)))
     if query.most > 0:
         statement = statement.limit(query.most)
     return statement
 
 
+def _page(
+    tx: Tx, table: Any, columns: Sequence[Any], query: Query, order: Order, *more: Any
+) -> list[tuple[Any, ...]]:
+    """Rows of a page; more: conditions on other tables.
+
+    With lists of many, what is read grows with the page: they go through the index of their
+    order, within an account or what is on hold, if that is asked for. Only parts of addresses
+    are searched for, within an index that has all that is needed.
+    """
+    by = table.c[order.column]
+    if query.sender or query.recipient:
+        # The first column of the index is the order of a list that does not say another.
+        first = order.column != "queued"
+        conditions = _conditions(table, query, scan=True)
+        statement = _select(
+            table, (table.c.id,), query, order, conditions, by if first else by + 0
+        )
+        found = [row[0] for row in tx.all(Statement(statement))]
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(found), PART):
+            part = Query(ids=tuple(found[start : start + PART]))
+            statement = _select(table, columns, part, order, _conditions(table, part), by)
+            rows += tx.all(Statement(statement.where(*more)))
+        return rows
+    conditions = _conditions(table, query)
+    if query.most and _few(tx, table, query, order):
+        by = by + 0
+    elif query.hold is False:
+        # Nearly all are not: follow the order, whatever other index there is for that.
+        conditions = _conditions(table, replace(query, hold=None))
+        conditions.append(table.c.hold + 0 == 0)
+    statement = _select(table, columns, query, order, conditions, by)
+    return tx.all(Statement(statement.where(*more)))
+
+
 def queued(tx: Tx, query: Query, order: Order) -> list[tuple[Queued, bytes, bytes | None]]:
     """Queued messages with their prefix and UTF-8 form; `order.column` next_attempt or queued."""
     columns = (*COLUMNS, queue_sources.c.prefix, queue_sources.c.dsn_utf8)
-    statement = _select(queue, columns, query, order).where(
-        queue_sources.c.id == queue.c.source_id
-    )
+    same_source = queue_sources.c.id == queue.c.source_id
     found = []
-    for row in tx.all(Statement(statement)):
+    for row in _page(tx, queue, columns, query, order, same_source):
         utf8 = None if row[-1] is None else bytes(row[-1])
         found.append((queued_row(row[:-2]), bytes(row[-2]), utf8))
     return found
@@ -142,7 +212,7 @@ def queued(tx: Tx, query: Query, order: Order) -> list[tuple[Queued, bytes, byte
 
 def retired(tx: Tx, query: Query, order: Order) -> list[Retired]:
     """Retired messages; `order.column` is last_activity or queued."""
-    rows = tx.all(Statement(_select(queue_retired, RETIRED_COLUMNS, query, order)))
+    rows = _page(tx, queue_retired, RETIRED_COLUMNS, query, order)
     return [retired_row(row) for row in rows]
 
 

@@ -55,6 +55,16 @@ def _common() -> list[Column[Any]]:
     ]
 
 
+# What lists are filtered by, so that a search for a part of an address reads an index only.
+_SEARCHED: Final = (
+    "sender_account",
+    "transport",
+    "sender_localpart",
+    "sender_domain",
+    "recipient_localpart",
+    "recipient_domain",
+)
+
 # The bytes of queued messages, apart from what the scheduler and lists read: header lines in
 # front of a content. Kept once for all recipients of a submission with the same prefix.
 queue_sources: Final = Table(
@@ -79,10 +89,17 @@ queue: Final = Table(
     _bool("delivering"),
     Column("source_id", Id, ForeignKey("queue_sources.id"), nullable=False),
     # The scheduler goes by domain, lists by time.
-    Index("queue_due", "hold", "recipient_domain", "next_attempt", "id"),
-    Index("queue_next_attempt", "next_attempt", "id"),
+    Index("queue_due_in", "recipient_domain", "next_attempt", "id", **_where("hold = 0")),
+    Index("queue_search", "next_attempt", "id", "queued", "hold", *_SEARCHED),
     Index("queue_queued", "queued", "id"),
-    Index("queue_account", "sender_account", "id"),
+    # For lists: each order of all, of an account, and of what is held or has a transport.
+    Index("queue_account_next", "sender_account", "next_attempt", "id"),
+    Index("queue_account_queued", "sender_account", "queued", "id"),
+    Index("queue_held_next", "next_attempt", "id", **_where("hold = 1")),
+    Index("queue_held_queued", "queued", "id", **_where("hold = 1")),
+    Index("queue_transport", "transport", "next_attempt", "id", **_where("transport <> ''")),
+    # For hold rules.
+    Index("queue_sender_domain", "sender_domain", "id"),
     Index("queue_base", "base_id", **_where("base_id > 0")),
     Index("queue_from_id", "from_id", unique=True, **_where("from_id IS NOT NULL")),
     Index("queue_delivering", "delivering", **_where("delivering = 1")),
@@ -102,8 +119,11 @@ queue_retired: Final = Table(
     Column("last_activity", BigInteger, nullable=False),
     Column("keep_until", BigInteger, nullable=False),
     Index("queue_retired_from_id", "from_id", **_where("from_id IS NOT NULL")),
-    Index("queue_retired_last_activity", "last_activity", "id"),
+    Index("queue_retired_search", "last_activity", "id", "queued", "success", *_SEARCHED),
     Index("queue_retired_queued", "queued", "id"),
+    Index("queue_retired_account", "sender_account", "last_activity", "id"),
+    Index("queue_retired_account_queued", "sender_account", "queued", "id"),
+    Index("queue_retired_failed", "last_activity", "id", **_where("success = 0")),
     Index("queue_retired_address", "sender_account", "recipient_address", "last_activity"),
     Index("queue_retired_keep_until", "keep_until"),
     # By which notifications of other systems are matched. What can be longer than entries of

@@ -164,6 +164,17 @@ def _reports(up: Upgrade) -> None:
         up.add_table(table)
 
 
+def _queue_lists(up: Upgrade) -> None:
+    """Lists of the queue through indexes."""
+    for table in (schema_queue.queue, schema_queue.queue_retired):
+        for index in table.indexes:
+            up.add_index(index)
+    # Others have taken their places.
+    for name in ("queue_account", "queue_due", "queue_next_attempt"):
+        up.execute(f"DROP INDEX IF EXISTS {name}")
+    up.execute("DROP INDEX IF EXISTS queue_retired_last_activity")
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -177,6 +188,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _junk,
         _hooks,
         _reports,
+        _queue_lists,
     ),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -367,6 +369,93 @@ class Lists(Case):
         self.assertIsNone(self.get(self.ids[5]).require_tls)
         found = job(self.store, queuelists.rows, [999, *self.ids])
         self.assertEqual([m.id for m in found], self.ids)
+
+
+    def test_pages_of_searches(self) -> None:
+        for column, ascending in (("queued", True), ("next_attempt", False)):
+            whole = self.found(Order(column, ascending), recipient="@dst1")
+            self.assertEqual(len(whole), 3)
+            query, order = Query(recipient="@dst1", most=2), Order(column, ascending)
+            first = [row[0] for row in job(self.store, queuelists.queued, query, order)]
+            self.assertEqual([self.ids.index(message.id) for message in first], whole[:2])
+            order = Order(column, ascending, getattr(first[1], column), first[1].id)
+            rows = job(self.store, queuelists.queued, query, order)
+            self.assertEqual([self.ids.index(row[0].id) for row in rows], whole[2:])
+
+    def test_lists_read_no_more_than_they_show(self) -> None:
+        old, new = Moment(True, 1), Moment(False, 1)
+        by_next, by_queued = Order("next_attempt", True), Order("queued")
+        for query, order, index in (
+            (Query(), by_next, "queue_search"),
+            (Query(), by_queued, "queue_queued"),
+            (Query(), Order("queued", False, 5, 7), "queue_queued (queued<?)"),
+            (Query(), Order("next_attempt", True, 5, 7), "queue_search (next_attempt>?)"),
+            (Query(account="a"), by_next, "queue_account_next"),
+            (Query(account="a", hold=False), by_queued, "queue_account_queued"),
+            (Query(hold=True), by_next, "queue_held_next"),
+            (Query(hold=True), by_queued, "queue_held_queued"),
+            (Query(hold=False), by_next, "queue_search"),
+            (Query(transport="x"), by_next, "queue_transport"),
+            (Query(transport=""), by_queued, "queue_queued"),
+            (Query(submitted=new), by_queued, "queue_queued (queued>?)"),
+            (Query(submitted=old), by_next, "queue_queued (queued<?)"),
+            (Query(next_attempt=old), by_queued, "queue_search (next_attempt<?)"),
+            (Query(recipient="x", account="a"), by_next, "COVERING INDEX queue_search"),
+            (Query(sender="x", hold=True), by_queued, "COVERING INDEX queue_search"),
+            (Query(recipient="x", transport="t", submitted=new), by_queued, "COVERING"),
+        ):
+            plan = self.plans(lambda tx, q=query, o=order: queuelists.queued(tx, _most(q), o))
+            self.assertIn(index, plan[0], query)
+            sorts = order.column == "queued" and (query.sender or query.recipient)
+            if not sorts and old not in (query.submitted, query.next_attempt):
+                self.assertNotIn("TEMP B-TREE", plan[0], query)
+        by_activity = Order("last_activity")
+        for query, order, index in (
+            (Query(), by_activity, "queue_retired_search"),
+            (Query(), by_queued, "queue_retired_queued"),
+            (Query(account="a"), by_activity, "queue_retired_account ("),
+            (Query(account="a"), by_queued, "queue_retired_account_queued"),
+            (Query(success=False), by_activity, "queue_retired_failed"),
+            (Query(recipient="x", success=False), by_activity, "COVERING"),
+        ):
+            plan = self.plans(lambda tx, q=query, o=order: queuelists.retired(tx, _most(q), o))
+            self.assertIn(index, plan[0], query)
+            self.assertNotIn("TEMP B-TREE", plan[0], query)
+        for query, index in (
+            (Query(sender_domain="x", hold=False), "queue_sender_domain"),
+            (Query(recipient_domain="x", hold=False), "queue_due_in"),
+        ):
+            plan = self.plans(lambda tx, q=query: queuelists.ids(tx, q))
+            self.assertIn(index, plan[0], query)
+
+    def plans(self, run: Callable[[Any], Any]) -> list[str]:
+        """How SQLite executes what a job reads."""
+
+        def look(tx: Tx) -> list[str]:
+            plans = _Plans(tx)
+            run(plans)
+            return plans.found
+
+        return job(self.store, look)
+
+
+def _most(query: Query) -> Query:
+    return replace(query, most=100)
+
+
+class _Plans:
+    """In place of a transaction: notes how rows are found."""
+
+    def __init__(self, tx: Tx) -> None:
+        self.found: list[str] = []
+        self.value = tx.value
+        self._tx = tx
+
+    def all(self, statement: Statement) -> list[Any]:
+        sql, order, bound = statement.compiled(self._tx._dialect)
+        rows = self._tx._execute("EXPLAIN QUERY PLAN " + sql, [bound[n] for n in order or ()])
+        self.found.append("\n".join(row[3] for row in rows.fetchall()))
+        return self._tx.all(statement)
 
 
 class Suppressions(Case):
