@@ -49,6 +49,9 @@ AFTER_ERROR: Final = 60
 STOP_GRACE: Final = 2.5
 """Seconds that attempts under way get when the service stops."""
 
+RECOUNT: Final = 5
+"""Seconds in which messages on hold are counted once, however many come."""
+
 CLEANUP: Final = 3600
 """Seconds between removals of retired messages."""
 
@@ -125,6 +128,7 @@ class QueueService(Service):
         self._closing = Closing()
         self._turns: dict[str, _Turn] = {}
         self._timer: Any = None
+        self._recount: Any = None
         self._unsubscribe: Any = None
         self._reading = False
         # Domains named while the schedule is read anew; "" asks to read once more.
@@ -154,6 +158,9 @@ class QueueService(Service):
         if self._cleanup.running:
             self._cleanup.stop()
         self._set_timer(None)
+        if self._recount is not None:
+            self._recount.cancel()
+            self._recount = None
         waits: list[Deferred[Any]] = [turn.deferred for turn in self._turns.values()]
         done = DeferredList(waits) if waits else succeed(None)
         deadline = self._reactor.callLater(STOP_GRACE, self._abort)
@@ -211,6 +218,10 @@ class QueueService(Service):
         """Messages to these domains are due earlier than was known; "": who knows which."""
         if self._stopping:
             return
+        if queuedb.HELD in domains:
+            domains = domains - {queuedb.HELD}
+            if self._recount is None:
+                self._recount = self._reactor.callLater(RECOUNT, self._count_held)
         if self._reading:
             self._named |= domains
         elif "" in domains:
@@ -220,6 +231,14 @@ class QueueService(Service):
             for domain in domains:
                 self._schedule.earlier(domain, now)
             self._run()
+
+    def _count_held(self) -> None:
+        self._recount = None
+
+        async def count() -> None:
+            metrics.queue_hold.set(await self._store.read(queuedb.held))
+
+        self._start(count(), "counting messages on hold")
 
     async def _read_schedule(self) -> None:
         """Learn from the database what is due when."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -32,6 +33,9 @@ from moxtw.store.queuerecord import (
 )
 from moxtw.store.schema_queue import queue, queue_hold_rules, queue_retired, queue_sources
 from moxtw.store.tx import Statement, Tx
+
+HELD: Final = "\0"
+"""In `Tx.queue_domains`: messages were put on hold, others are due as they were."""
 
 
 class FromIDInUse(StoreError):
@@ -134,8 +138,7 @@ def add(tx: Tx, messages: Sequence[NewQueued], saved: dict[int, int] | None = No
         ids.append(message_id)
         sender = (new.sender_localpart, new.sender_domain, source_id)
         groups.setdefault(sender, []).append(message_id)
-        # The number of held messages is counted with a look at everything.
-        tx.queue_domains.add("" if hold else new.recipient_domain)
+        tx.queue_domains.add(HELD if hold else new.recipient_domain)
     for group in groups.values():
         if len(group) > 1:
             tx.many(_SET_BASE, [{"i": i, "base": group[0]} for i in group])
