@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
@@ -81,32 +81,53 @@ def classify_words(
     words: int = 0,
 ) -> Classification:
     """Score a message by those of its words that have been counted, as (ham, spam)."""
-    ham: list[tuple[float, int, str]] = []
-    spam: list[tuple[float, int, str]] = []
+    # Many words have the same counts, and so the same score.
+    scores: dict[tuple[int, int], list[str] | None] = {}
+    words_by: dict[float, list[str]] = {}
     ignored = params.ignore_words
-    for word, (in_ham, in_spam) in counts.items():
-        score = word_score(params, in_ham, in_spam, hams, spams)
-        if score is None or -ignored < 0.5 - score < ignored:
-            continue
-        # In order of strength; of equally strong words the longer ones come first.
-        if score < 0.5:
-            ham.append((score, -len(word), word))
-        elif score > 0.5:
-            spam.append((-score, -len(word), word))
-    top_ham = [WordScore(w, s) for s, _, w in nsmallest(params.top_words, ham)]
-    top_spam = [WordScore(w, -s) for s, _, w in nsmallest(params.top_words, spam)]
+    for word, pair in counts.items():
+        try:
+            same = scores[pair]
+        except KeyError:
+            score = word_score(params, *pair, hams, spams)
+            if score is None or score == 0.5 or -ignored < 0.5 - score < ignored:
+                same = None
+            else:
+                same = words_by.setdefault(score, [])
+            scores[pair] = same
+        if same is not None:
+            same.append(word)
+    in_order = sorted(words_by)
+    ham = _strongest(words_by, (score for score in in_order if score < 0.5), params.top_words)
+    spam = _strongest(
+        words_by, (score for score in reversed(in_order) if score > 0.5), params.top_words
+    )
     eta = 0.0
-    for each in (*top_ham, *top_spam):
+    for each in (*ham, *spam):
         score = min(max(each.score, _NEVER), 1 - _NEVER)
         eta += math.log(1 - score) - math.log(score)
     return Classification(
         probability=probability(eta),
         words=words or len(counts),
         known=len(counts),
-        ham=tuple(top_ham),
-        spam=tuple(top_spam),
+        ham=tuple(ham),
+        spam=tuple(spam),
         significant=hams >= SIGNIFICANT,
     )
+
+
+def _strongest(
+    words_by: Mapping[float, Sequence[str]], scores: Iterable[float], count: int
+) -> list[WordScore]:
+    """The words with the first scores; of equally strong ones the longer come first."""
+    found: list[WordScore] = []
+    for score in scores:
+        left = count - len(found)
+        if left <= 0:
+            break
+        words = nsmallest(left, words_by[score], key=lambda word: (-len(word), word))
+        found += [WordScore(word, score) for word in words]
+    return found
 
 
 def probability(eta: float) -> float:
