@@ -116,6 +116,16 @@ class Classify(Protocol):
         ...
 
 
+class ClassifySmall(Protocol):
+    """The same in a job that reads, as `moxtw.junk.classify_small`; None for large messages."""
+
+    def __call__(
+        self, tx: Tx, account_id: int, params: JunkParams, content: Spooled
+    ) -> Classification | None:
+        """How likely a message is junk for an account."""
+        ...
+
+
 class BlockLists(Protocol):
     """Block lists in the DNS, as `moxtw.authn.dnsbl.BlockLists`."""
 
@@ -129,8 +139,8 @@ class BlockLists(Protocol):
 class Decider:
     """Takes the decisions.
 
-    classify, blocklists, reports: None where there are none. random: for what nobody should
-    foresee.
+    classify, blocklists, reports: None where there are none; classify_small: saves a look into
+    the store for most messages. random: for what nobody should foresee.
     """
 
     def __init__(
@@ -139,6 +149,7 @@ class Decider:
         store: Store,
         *,
         classify: Classify | None = None,
+        classify_small: ClassifySmall | None = None,
         blocklists: BlockLists | None = None,
         reports: ReportReader | None = None,
         random: Random | None = None,
@@ -146,6 +157,7 @@ class Decider:
         self._rates = rates
         self._store = store
         self._classify = classify
+        self._classify_small = classify_small
         self._blocklists = blocklists
         self._reports = reports
         self._random = random or SystemRandom()
@@ -193,11 +205,16 @@ class Decider:
 
 @dataclass(slots=True)
 class _Known:
-    """What the store knows for a decision. key: for tokens in subjects, if the account has them."""
+    """What the store knows for a decision.
+
+    key: for tokens in subjects, if the account has them. content: what the junk filter says, if
+    it was asked at once, or what went wrong with that.
+    """
 
     account_id: int
     reputation: Reputation
     key: bytes
+    content: Classification | StoreError | OSError | None = None
 
 
 @dataclass(slots=True)
@@ -322,19 +339,42 @@ class _Steps:
         destination = case.recipient.destination
         if case.account.subject_pass.period.seconds and destination is not None:
             key = subjectkeys.find(tx, account.id, destination.canonical)
-        return _Known(account.id, found, key)
+        known = _Known(account.id, found, key)
+        config, classify = case.account.junk_filter, self.decider._classify_small
+        if (
+            config is not None
+            and classify is not None
+            and not found.conclusive
+            and not self._hopeless(found)
+        ):
+            try:
+                known.content = classify(tx, account.id, config.params, case.content)
+            except (StoreError, OSError) as exc:
+                known.content = exc
+        return known
+
+    def _suspicious(self, found: Reputation) -> bool:
+        """Whether nothing but the client stands for the message, and that has no good name."""
+        auth = self.case.auth
+        return (
+            found.method in WEAK
+            and auth.evaluated
+            and (auth.iprev is None or auth.iprev.status != "pass")
+        )
+
+    def _hopeless(self, found: Reputation) -> str:
+        """The reason to refuse the message without a look at its content, empty for none."""
+        if found.method in WEAK and self.case.auth.mail_from_status in ("fail", "softfail"):
+            return "spf-policy"
+        return "iprev" if found.junk and self._suspicious(found) else ""
 
     async def _judge_stranger(self, known: _Known) -> Decision:
         """For a sender of whom nothing certain is known."""
         auth, found = self.case.auth, known.reputation
-        weak = found.method in WEAK
-        if weak and auth.mail_from_status in ("fail", "softfail"):
-            return self.refuse("spf-policy")
-        suspicious = (
-            weak and auth.evaluated and (auth.iprev is None or auth.iprev.status != "pass")
-        )
-        if suspicious and found.junk:
-            return self.refuse("iprev")
+        hopeless = self._hopeless(found)
+        if hopeless:
+            return self.refuse(hopeless)
+        suspicious = self._suspicious(found)
         if self._has_token(known.key):
             return self.accept("subjectpass")
         reason, margin = await self._content(known, suspicious)
@@ -369,7 +409,13 @@ class _Steps:
         if config is None or self.decider._classify is None:
             return "", False
         try:
-            result = await self.decider._classify(known.account_id, config.params, case.content)
+            if known.content is None:
+                known.content = await self.decider._classify(
+                    known.account_id, config.params, case.content
+                )
+            elif isinstance(known.content, Exception):
+                raise known.content
+            result = known.content
         except (StoreError, OSError) as exc:
             log.error("junk filter", cid=case.envelope.cid, err=exc)
             return "junk-classify-error", False

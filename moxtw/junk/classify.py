@@ -75,17 +75,32 @@ async def classify(
     try:
         if words is None:
             words = await message_words(store, content, ngram_bits(params))
-        if words.malformed:
-            return Classification(1.0, len(words.words), significant=True)
-        found = words.words
-
-        def job(tx: Tx) -> tuple[dict[str, tuple[int, int]], int, int]:
-            asked = junkdb.asked(tx, account_id)
-            if asked is None:
-                return {}, 0, 0
-            return junkdb.counts(tx, asked.id, found), asked.ham, asked.spam
-
-        counts, hams, spams = await store.read(job)
-        return classify_words(params, counts, hams, spams, len(found))
+        found = words
+        return await store.read(lambda tx: _judged(tx, account_id, params, found))
     finally:
         metrics.junk_classify_duration_seconds.observe(time.perf_counter() - begun)
+
+
+def classify_small(
+    tx: Tx, account_id: int, params: JunkParams, content: Content
+) -> Classification | None:
+    """The same in a job that reads anyway; None: the message is too large for that."""
+    if content.size > _QUICK:
+        return None
+    begun = time.perf_counter()
+    try:
+        return _judged(tx, account_id, params, words_of_content(content, ngram_bits(params)))
+    finally:
+        metrics.junk_classify_duration_seconds.observe(time.perf_counter() - begun)
+
+
+def _judged(
+    tx: Tx, account_id: int, params: JunkParams, words: MessageWords
+) -> Classification:
+    if words.malformed:
+        return Classification(1.0, len(words.words), significant=True)
+    asked = junkdb.asked(tx, account_id)
+    if asked is None:
+        return classify_words(params, {}, 0, 0, len(words.words))
+    counts = junkdb.counts(tx, asked.id, words.words)
+    return classify_words(params, counts, asked.ham, asked.spam, len(words.words))

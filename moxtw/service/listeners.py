@@ -27,7 +27,7 @@ from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
 from moxtw.inbound.rates import DeliveryRates
 from moxtw.inbound.reports import ReportReader
-from moxtw.junk.classify import classify
+from moxtw.junk.classify import classify, classify_small
 from moxtw.junk.trainer import Trainer
 from moxtw.log import Logger
 from moxtw.net.certs import KeyPair, load_key_pair, self_signed
@@ -148,6 +148,7 @@ class Parts:
                     DeliveryRates(count),
                     store,
                     classify=partial(classify, store),
+                    classify_small=classify_small,
                     blocklists=BlockLists(self.resolver, self.reactor),
                     reports=ReportReader(store, config),
                 ),

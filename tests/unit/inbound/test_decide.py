@@ -321,6 +321,34 @@ class DecideTests(SynchronousTestCase):
         self.probability = OSError("no")
         self.check(self.decide(), False, "junk-classify-error", code=451)
 
+    def test_small_content(self) -> None:
+        """The filter is asked at once, with the reputation, where it will be asked at all."""
+        asked: list[int] = []
+        answer: Classification | Exception | None = Classification(0.96, significant=True)
+
+        def small(tx: Any, account_id: int, params: Any, content: Any) -> Classification | None:
+            asked.append(account_id)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        self.decider = Decider(
+            self.world.rates, self.store, classify=self.classify, classify_small=small
+        )
+        self.check(self.decide(), False, "junk-content", code=451)
+        # Too large for that: asked later.
+        answer = None
+        self.check(self.decide(), True, "no-bad-signals")
+        answer = OSError("no")
+        self.check(self.decide(), False, "junk-classify-error", code=451)
+        self.assertEqual(len(asked), 3)
+        auth = replace(EVALUATED, mail_from_status="fail", mail_from_validated=False)
+        self.check(self.decide(auth=auth), False, "spf-policy")
+        self.judged(int(Flag.NOTJUNK), msg_from_validated=True)
+        auth = replace(EVALUATED, from_validation="strict")
+        self.check(self.decide(auth=auth), True, "msgfromfull")
+        self.assertEqual(len(asked), 3)
+
     def test_block_lists(self) -> None:
         self.check(self.decide(), True, "no-bad-signals")
         self.assertEqual(self.lists.asked, [])

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw import metrics
 from moxtw.config.accounts import JunkParams
-from moxtw.junk.classify import classify
+from moxtw.junk.classify import classify, classify_small
 from moxtw.junk.trainer import Trainer
 from moxtw.store import accounts, changing, junkdb, mailboxes, messages, transfer, verify
 from moxtw.store.db import Store
@@ -353,11 +353,16 @@ class ClassifyTests(SynchronousTestCase):
     """Asking."""
 
     def ask(self, bench: Bench, data: bytes) -> Any:
-        """What the filter says."""
+        """What the filter says, the same in both ways."""
         content = now(bench.store.contents.from_bytes(data))
-        return now(
+        found = now(
             Deferred.fromCoroutine(classify(bench.store, bench.account.id, PARAMS, content))
         )
+        small = now(
+            bench.store.read(lambda tx: classify_small(tx, bench.account.id, PARAMS, content))
+        )
+        self.assertEqual(small, found if len(data) <= 16384 else None)
+        return found
 
     def test_by_hand(self) -> None:
         """One word in 3 of 3 junk messages, another in 1 of 50 others."""
