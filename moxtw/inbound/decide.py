@@ -345,6 +345,7 @@ class _Steps:
             config is not None
             and classify is not None
             and not found.conclusive
+            and not self.reports.valid
             and not self._hopeless(found)
         ):
             try:

@@ -9,12 +9,11 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from moxtw.store import history
-from moxtw.store.history import Judged, Mailbox
+from moxtw.store.history import Found, Question, Questions
 from moxtw.store.tx import Tx
 
 _DAY: Final = 86_400_000_000
@@ -58,153 +57,164 @@ class Reputation:
 _NONE: Final = Reputation(None, False, "none")
 
 
+def _of_author(*, validated: bool) -> Questions:
+    """What is asked about an author, from strong ties to weak ones."""
+    questions = {
+        "full": Question("from", 3 * _YEAR, 2),
+        "sent": Question("sent", 3 * _YEAR),
+        "domain": Question("from_domain", 2 * _YEAR, 20),
+        "sent_domain": Question("sent_domain", 2 * _YEAR),
+        "org_domain": Question("from_org_domain", 2 * _YEAR, 20),
+        "sent_org_domain": Question("sent_org_domain", 2 * _YEAR),
+    }
+    if not validated:
+        # Whether the real author has always been known to be real.
+        questions["real"] = Question("from", 3 * _YEAR, 2, validated=1)
+        questions["real_domain"] = Question("from_domain", 2 * _YEAR, 2, validated=1)
+        questions["real_org_domain"] = Question("from_org_domain", 2 * _YEAR, 2, validated=1)
+    return Questions(**questions)
+
+
+QUESTIONS_BY_AUTHOR: Final = {
+    validated: _of_author(validated=validated) for validated in (False, True)
+}
+QUESTIONS_BY_CLIENT: Final = Questions(
+    dkim=Question("dkim", _YEAR // 2, 50),
+    mail_from=Question("mail_from", _YEAR // 2, 50),
+    mail_from_domain=Question("mail_from_domain", _YEAR // 2, 50),
+    ehlo_domain=Question("ehlo_domain", _YEAR // 2, 50),
+    ip1=Question("ip1", _YEAR // 4, 50),
+    ip2=Question("ip2", _YEAR // 4, 50),
+    ip3=Question("ip3", _YEAR // 4, 50),
+)
+QUESTIONS_BY_ORGANIZATION: Final = Questions(
+    real=Question("from_org_domain", 2 * _YEAR, 20, validated=1),
+    other=Question("from_org_domain", 2 * _YEAR, 20, validated=0),
+    sent=Question("sent_org_domain", 2 * _YEAR),
+)
+QUESTIONS_BY_SIGNER: Final = Questions(dkim=Question("dkim", _YEAR // 2, 50))
+
+
 def reputation(tx: Tx, account_id: int, mailbox_id: int, sender: Sender) -> Reputation:
     """The reputation of a sender with a mailbox; `mailbox_id` 0 for one that is not there yet."""
-    look = _Look(tx, Mailbox(account_id, mailbox_id), sender)
-    return look.author() or look.verified() or look.network() or _NONE
+    found = _author(tx, account_id, mailbox_id, sender) if sender.from_domain else None
+    return found or _client(tx, account_id, mailbox_id, sender)
 
 
 def knows_organization(tx: Tx, account_id: int, mailbox_id: int, org_domain: str) -> bool:
     """Whether wanted messages of an organization came to a mailbox, or some were sent there."""
-    look = _Look(tx, Mailbox(account_id, mailbox_id), Sender())
-    return any(
-        not judged.junk
-        for validated in (1, 0)
-        for judged in look._newest(
-            "from_org_domain",
-            2 * _YEAR,
-            20,
-            from_org_domain=org_domain,
-            from_validated=validated,
-        )
-    ) or look._sent_to("org_domain", 2 * _YEAR, org_domain=org_domain)
+    found = QUESTIONS_BY_ORGANIZATION.ask(
+        tx, account_id, mailbox_id, from_org_domain=org_domain
+    )
+    return bool(found["real"].good or found["other"].good or found["sent"].seen)
 
 
-class _Look:
-    def __init__(self, tx: Tx, mailbox: Mailbox, sender: Sender) -> None:
-        self._tx = tx
-        self._mailbox = mailbox
-        self._sender = sender
+# -- The author ------------------------------------------------------------------------
 
-    def _newest(self, by: str, age: int, most: int, **values: str | int) -> list[Judged]:
-        return self._mailbox.newest(
-            self._tx, by, since=self._tx.now - age, most=most, **values
-        )
 
-    def _sent_to(self, by: str, age: int, **values: str) -> bool:
-        return history.sent_to(
-            self._tx, self._mailbox.account_id, by, self._tx.now - age, **values
-        )
+def _author(tx: Tx, account_id: int, mailbox_id: int, sender: Sender) -> Reputation | None:
+    """By the From address, then by its domain, then by its organization."""
+    validated = sender.from_validated
+    found = QUESTIONS_BY_AUTHOR[validated].ask(
+        tx,
+        account_id,
+        mailbox_id,
+        from_domain=sender.from_domain,
+        from_localpart=sender.from_localpart,
+        from_org_domain=sender.from_org_domain,
+        from_validated=int(validated),
+    )
+    full = found["full"]
+    if full.seen:
+        # One message may have been judged by mistake.
+        return Reputation(full.all_junk, validated, "msgfromfull")
+    if not validated and found["real"].seen:
+        return Reputation(True, found["real"].all_junk, "msgfromfull")
+    if found["sent"].seen:
+        return Reputation(False, True, "msgtofull")
+    known = _domain(found, "domain", validated)
+    if known is None and sender.from_org_domain:
+        known = _domain(found, "org_domain", validated)
+    return known
 
-    # -- The author --------------------------------------------------------------------
 
-    def author(self) -> Reputation | None:
-        """By the From address, then by its domain, then by its organization."""
-        sender = self._sender
-        if not sender.from_domain:
-            return None
-        address = {"from_domain": sender.from_domain, "from_localpart": sender.from_localpart}
-        found = self._newest(
-            "from", 3 * _YEAR, 2, **address, from_validated=int(sender.from_validated)
-        )
-        if found:
-            # One message may have been judged by mistake.
-            return Reputation(_all_junk(found), sender.from_validated, "msgfromfull")
-        if not sender.from_validated:
-            found = self._newest("from", 3 * _YEAR, 2, **address, from_validated=1)
-            if found:
-                # The real author has always been known to be real.
-                return Reputation(True, _all_junk(found), "msgfromfull")
-        if self._sent_to(
-            "address", 3 * _YEAR, domain=sender.from_domain, localpart=sender.from_localpart
-        ):
-            return Reputation(False, True, "msgtofull")
-        return self._domain("domain", sender.from_domain) or self._domain(
-            "org_domain", sender.from_org_domain
-        )
+def _domain(found: Mapping[str, Found], kind: str, validated: bool) -> Reputation | None:
+    method = kind.replace("_", "")
+    newest = found[kind]
+    if newest.seen:
+        if 100 * newest.good > 80 * newest.seen:
+            return Reputation(False, True, f"msgfrom{method}")
+        if newest.all_junk:
+            return Reputation(True, newest.localparts >= 3, f"msgfrom{method}")
+        # Somebody new there is not to suffer for others.
+        return Reputation(None, False, f"msgfrom{method}")
+    if not validated and found[f"real_{kind}"].seen:
+        return Reputation(True, found[f"real_{kind}"].all_junk, f"msgfrom{method}")
+    if found[f"sent_{kind}"].seen:
+        return Reputation(False, True, f"msgto{method}")
+    return None
 
-    def _domain(self, kind: str, name: str) -> Reputation | None:
-        if not name:
-            return None
-        method = kind.replace("_", "")
-        by = f"from_{kind}"
-        validated = self._sender.from_validated
-        found = self._newest(by, 2 * _YEAR, 20, **{by: name}, from_validated=int(validated))
-        if found:
-            good = sum(not judged.junk for judged in found)
-            if 100 * good > 80 * len(found):
-                return Reputation(False, True, f"msgfrom{method}")
-            if not good:
-                localparts = {judged.localpart for judged in found}
-                return Reputation(True, len(localparts) >= 3, f"msgfrom{method}")
-            # Somebody new there is not to suffer for others.
-            return Reputation(None, False, f"msgfrom{method}")
-        if not validated:
-            found = self._newest(by, 2 * _YEAR, 2, **{by: name}, from_validated=1)
-            if found:
-                return Reputation(True, _all_junk(found), f"msgfrom{method}")
-        if self._sent_to(kind, 2 * _YEAR, **{kind: name}):
-            return Reputation(False, True, f"msgto{method}")
+
+# -- Domains that are confirmed, and addresses -----------------------------------------
+
+
+def _client(tx: Tx, account_id: int, mailbox_id: int, sender: Sender) -> Reputation:
+    """By each domain with a good signature, by what SPF confirmed, and by the networks."""
+    signers = list(sender.dkim_domains)
+    found = QUESTIONS_BY_CLIENT.ask(
+        tx,
+        account_id,
+        mailbox_id,
+        dkim_domain=signers[0] if signers else "",
+        mail_from_domain=sender.mail_from_domain,
+        mail_from_localpart=sender.mail_from_localpart,
+        ehlo_domain=sender.ehlo_domain,
+        ip1=sender.ip[0],
+        ip2=sender.ip[1],
+        ip3=sender.ip[2],
+    )
+    groups = [found["dkim"]] if signers else []
+    for domain in signers[1:]:
+        more = QUESTIONS_BY_SIGNER.ask(tx, account_id, mailbox_id, dkim_domain=domain)
+        groups.append(more["dkim"])
+    confirmed = _spf(found, sender)
+    if confirmed is not None:
+        groups.append(confirmed)
+    return _verified([group for group in groups if group.seen]) or _network(found, sender)
+
+
+def _spf(found: Mapping[str, Found], sender: Sender) -> Found | None:
+    """By what SPF passed for: the address, its domain, or the name of the client."""
+    if sender.mail_from_validated and sender.mail_from_domain:
+        for name in ("mail_from", "mail_from_domain"):
+            if found[name].seen:
+                return found[name]
+    if sender.ehlo_validated and sender.ehlo_domain:
+        return found["ehlo_domain"]
+    return None
+
+
+def _verified(groups: Sequence[Found]) -> Reputation | None:
+    if not groups:
         return None
-
-    # -- Confirmed domains -------------------------------------------------------------
-
-    def verified(self) -> Reputation | None:
-        """By each domain with a good signature, and by what SPF confirmed."""
-        groups = [
-            self._newest("dkim", _YEAR // 2, 50, domain=domain)
-            for domain in self._sender.dkim_domains
-        ]
-        groups.append(self._spf())
-        groups = [group for group in groups if group]
-        if not groups:
-            return None
-        shares = [_share(group) for group in groups]
-        good = any(share < 0.1 for share in shares)
-        bad = any(share > 0.9 for share in shares)
-        if good and not bad:
-            return Reputation(False, True, "dkimspf")
-        if bad and not good:
-            return Reputation(True, max(map(len, groups)) > 1, "dkimspf")
-        return Reputation(None, False, "dkimspf")
-
-    def _spf(self) -> list[Judged]:
-        sender = self._sender
-        found: list[Judged] = []
-        if sender.mail_from_validated and sender.mail_from_domain:
-            domain = sender.mail_from_domain
-            found = self._newest(
-                "mail_from",
-                _YEAR // 2,
-                50,
-                mail_from_domain=domain,
-                mail_from_localpart=sender.mail_from_localpart,
-            ) or self._newest("mail_from_domain", _YEAR // 2, 50, mail_from_domain=domain)
-        if not found and sender.ehlo_validated and sender.ehlo_domain:
-            found = self._newest("ehlo_domain", _YEAR // 2, 50, ehlo_domain=sender.ehlo_domain)
-        return found
-
-    # -- Addresses ---------------------------------------------------------------------
-
-    def network(self) -> Reputation | None:
-        """By the client's address, and the networks around it, which say ever less."""
-        for name, ip, enough in zip(
-            ("ip1", "ip2", "ip3"), self._sender.ip, (2, 5, 10), strict=True
-        ):
-            found = self._newest(name, _YEAR // 4, 50, **{name: ip}) if ip else []
-            if not found:
-                continue
-            share = _share(found)
-            junk = False if share < 0.25 else True if share > 0.75 else None
-            clear = share <= 0.1 or share >= 0.9
-            return Reputation(junk, len(found) >= enough and clear, name)
-        return None
+    shares = [group.junk / group.seen for group in groups]
+    good = any(share < 0.1 for share in shares)
+    bad = any(share > 0.9 for share in shares)
+    if good and not bad:
+        return Reputation(False, True, "dkimspf")
+    if bad and not good:
+        return Reputation(True, max(group.seen for group in groups) > 1, "dkimspf")
+    return Reputation(None, False, "dkimspf")
 
 
-def _all_junk(found: Sequence[Judged]) -> bool:
-    return all(judged.junk for judged in found)
-
-
-def _share(found: Sequence[Judged]) -> float:
-    """The share of junk."""
-    return sum(judged.junk for judged in found) / len(found)
+def _network(found: Mapping[str, Found], sender: Sender) -> Reputation:
+    """By the client's address, and the networks around it, which say ever less."""
+    for name, ip, enough in zip(("ip1", "ip2", "ip3"), sender.ip, (2, 5, 10), strict=True):
+        group = found[name]
+        if not ip or not group.seen:
+            continue
+        share = group.junk / group.seen
+        junk = False if share < 0.25 else True if share > 0.75 else None
+        clear = share <= 0.1 or share >= 0.9
+        return Reputation(junk, group.seen >= enough and clear, name)
+    return _NONE

@@ -7,7 +7,7 @@ cost does not grow with what a mailbox holds.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -105,88 +105,132 @@ def follow(tx: Tx) -> bool:
 # -- Lookups ---------------------------------------------------------------------------------
 
 
-class Judged(NamedTuple):
-    """A judged message: whether as junk, and the localpart of its author."""
+class Question(NamedTuple):
+    """What is asked for: the newest judged messages with some ties, or whom the user has sent to.
 
-    junk: bool
-    localpart: str
+    by: which ties, a key of `_BY` or of `_SENT_TO`. age: microseconds that they are old at most.
+    most: of the newest messages, how many count. validated: None as given when asking, or a
+    value of its own for whether the author's address was real.
+    """
+
+    by: str
+    age: int
+    most: int = 1
+    validated: int | None = None
 
 
-def _newest(*columns: sa.Column[int] | sa.Column[str]) -> Statement:
-    """The newest messages with given values in `columns`."""
-    table = columns[0].table
-    localpart = history.c.from_localpart if table is history else sa.literal_column("''")
-    return Statement(
-        sa.select(table.c.junk, localpart)
-        .where(
-            table.c.account_id == bindparam("account"),
-            table.c.mailbox_id == bindparam("mailbox"),
-            *[column == bindparam(column.name) for column in columns],
-            table.c.received >= bindparam("since"),
-        )
-        .order_by(table.c.received.desc())
-        .limit(bindparam("most"))
-    )
+class Found(NamedTuple):
+    """Of the messages that were found: how many, and how many of them junk.
+
+    localparts: by how many authors, where domains are asked for.
+    """
+
+    seen: int
+    junk: int
+    localparts: int
+
+    @property
+    def good(self) -> int:
+        """How many were judged to be no junk."""
+        return self.seen - self.junk
+
+    @property
+    def all_junk(self) -> bool:
+        """Whether no message was good."""
+        return self.junk == self.seen
 
 
 _H = history.c
-_BY: Final = {
-    "from": _newest(_H.from_domain, _H.from_localpart, _H.from_validated),
-    "from_domain": _newest(_H.from_domain, _H.from_validated),
-    "from_org_domain": _newest(_H.from_org_domain, _H.from_validated),
-    "mail_from": _newest(_H.mail_from_domain, _H.mail_from_localpart),
-    "mail_from_domain": _newest(_H.mail_from_domain),
-    "ehlo_domain": _newest(_H.ehlo_domain),
-    "ip1": _newest(_H.ip1),
-    "ip2": _newest(_H.ip2),
-    "ip3": _newest(_H.ip3),
-    "dkim": _newest(history_dkim.c.domain),
+_BY: Final[dict[str, tuple[sa.Column[Any], ...]]] = {
+    "from": (_H.from_domain, _H.from_localpart, _H.from_validated),
+    "from_domain": (_H.from_domain, _H.from_validated),
+    "from_org_domain": (_H.from_org_domain, _H.from_validated),
+    "mail_from": (_H.mail_from_domain, _H.mail_from_localpart),
+    "mail_from_domain": (_H.mail_from_domain,),
+    "ehlo_domain": (_H.ehlo_domain,),
+    "ip1": (_H.ip1,),
+    "ip2": (_H.ip2,),
+    "ip3": (_H.ip3,),
+    "dkim": (history_dkim.c.domain,),
+}
+# The columns of `recipients` that are compared with those of the author.
+_SENT_TO: Final[dict[str, dict[str, sa.Column[str]]]] = {
+    "sent": {"from_domain": recipients.c.domain, "from_localpart": recipients.c.localpart},
+    "sent_domain": {"from_domain": recipients.c.domain},
+    "sent_org_domain": {"from_org_domain": recipients.c.org_domain},
 }
 
 
-class Mailbox(NamedTuple):
-    """Whose history is asked for: of what was first delivered to this mailbox."""
+class Questions:
+    """Questions that are asked with one statement, and answered with one row.
 
-    account_id: int
-    mailbox_id: int
+    Each statement, and each row more, gives the interpreter away and has to wait for it again:
+    that takes longer than to look into the indexes for what may not be needed.
+    """
 
-    def newest(
-        self, tx: Tx, by: str, *, since: int, most: int, **values: str | int
-    ) -> list[Judged]:
-        """The newest judged messages with the values of the columns that `by` stands for.
-
-        since: microseconds since the epoch.
-        """
-        rows = tx.all(
-            _BY[by],
-            account=self.account_id,
-            mailbox=self.mailbox_id,
-            since=since,
-            most=most,
-            **values,
+    def __init__(self, **questions: Question) -> None:
+        self._ages = sorted({question.age for question in questions.values()})
+        self._names = list(questions)
+        parts = [self._part(name, question) for name, question in questions.items()]
+        self.statement = Statement(
+            sa.select(*[column for part in parts for column in part.c]).select_from(*parts)
         )
-        return [Judged(bool(junk), localpart) for junk, localpart in rows]
 
+    def _part(self, name: str, question: Question) -> sa.Subquery:
+        several = question.by in ("from_domain", "from_org_domain")
+        since: sa.BindParameter[int] = bindparam(f"since{self._ages.index(question.age)}")
+        if question.by in _SENT_TO:
+            sent = (
+                sa.select(sa.literal(0).label("junk"))
+                .where(
+                    recipients.c.account_id == bindparam("account"),
+                    *[
+                        column == bindparam(value)
+                        for value, column in _SENT_TO[question.by].items()
+                    ],
+                    recipients.c.sent >= since,
+                )
+                .limit(sa.literal_column("1"))
+            )
+            rows = sent.subquery(f"{name}_rows")
+        else:
+            columns = _BY[question.by]
+            table = columns[0].table
+            values: dict[str, Any] = {
+                column.name: bindparam("dkim_domain" if table is history_dkim else column.name)
+                for column in columns
+            }
+            if question.validated is not None:
+                values["from_validated"] = sa.literal(question.validated)
+            newest = (
+                sa.select(table.c.junk, *([_H.from_localpart] if several else []))
+                .where(
+                    table.c.account_id == bindparam("account"),
+                    table.c.mailbox_id == bindparam("mailbox"),
+                    *[column == values[column.name] for column in columns],
+                    table.c.received >= since,
+                )
+                .order_by(table.c.received.desc())
+                .limit(sa.literal_column(str(question.most)))
+            )
+            rows = newest.subquery(f"{name}_rows")
+        return sa.select(
+            sa.func.count().label(f"{name}_seen"),
+            sa.func.coalesce(sa.func.sum(rows.c.junk), sa.literal(0)).label(f"{name}_junk"),
+            (
+                sa.func.count(rows.c.from_localpart.distinct()) if several else sa.literal(0)
+            ).label(f"{name}_localparts"),
+        ).subquery(name)
 
-def _sent(*columns: sa.Column[str]) -> Statement:
-    return Statement(
-        sa.select(recipients.c.id)
-        .where(
-            recipients.c.account_id == bindparam("account"),
-            *[column == bindparam(column.name) for column in columns],
-            recipients.c.sent >= bindparam("since"),
-        )
-        .limit(1)
-    )
-
-
-_SENT_TO: Final = {
-    "address": _sent(recipients.c.domain, recipients.c.localpart),
-    "domain": _sent(recipients.c.domain),
-    "org_domain": _sent(recipients.c.org_domain),
-}
-
-
-def sent_to(tx: Tx, account_id: int, by: str, since: int, **values: str) -> bool:
-    """Whether the user has sent to an ``address``, a ``domain`` or an ``org_domain``."""
-    return tx.one(_SENT_TO[by], account=account_id, since=since, **values) is not None
+    def ask(
+        self, tx: Tx, account_id: int, mailbox_id: int, **values: str | int
+    ) -> dict[str, Found]:
+        """The answers, about what was first delivered to a mailbox, with the values of columns."""
+        for number, age in enumerate(self._ages):
+            values[f"since{number}"] = tx.now - age
+        row = tx.one(self.statement, account=account_id, mailbox=mailbox_id, **values)
+        assert row is not None
+        return {
+            name: Found(*row[at : at + 3])
+            for name, at in zip(self._names, range(0, len(row), 3), strict=True)
+        }

@@ -37,6 +37,7 @@ history: Final = Table(
     _text("ip2"),
     _text("ip3"),
 )
+# All that lookups ask for is in the indexes.
 for _name, _columns in {
     "from": ("from_domain", "from_localpart", "from_validated"),
     "from_domain": ("from_domain", "from_validated"),
@@ -50,7 +51,17 @@ for _name, _columns in {
 }.items():
     Index(
         f"history_{_name}",
-        *[history.c[name] for name in ("account_id", "mailbox_id", *_columns, "received")],
+        *[
+            history.c[name]
+            for name in (
+                "account_id",
+                "mailbox_id",
+                *_columns,
+                "received",
+                "junk",
+                *(["from_localpart"] if _name in ("from_domain", "from_org_domain") else []),
+            )
+        ],
     )
 
 # The domains with a good DKIM signature on these messages.
@@ -63,7 +74,7 @@ history_dkim: Final = Table(
     Column("mailbox_id", Id, nullable=False),
     Column("received", BigInteger, nullable=False),
     _bool("junk"),
-    Index("history_dkim_domain", "account_id", "mailbox_id", "domain", "received"),
+    Index("history_dkim_domain", "account_id", "mailbox_id", "domain", "received", "junk"),
 )
 
 # Flag bits: Junk is 16, NotJunk 32. Of a message that was not judged, and is not, nothing is

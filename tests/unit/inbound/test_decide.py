@@ -285,7 +285,7 @@ class DecideTests(SynchronousTestCase):
         def fail(*args: Any, **kw: Any) -> Any:
             raise StoreError("no")
 
-        self.patch(history.Mailbox, "newest", fail)
+        self.patch(history.Questions, "ask", fail)
         self.check(self.decide(), False, "reputation-error", code=451)
 
     # -- Content -------------------------------------------------------------------------

@@ -8,8 +8,17 @@ import sqlalchemy as sa
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.inbound.reputation import Reputation, Sender, reputation
+from moxtw.inbound.reputation import (
+    QUESTIONS_BY_AUTHOR,
+    QUESTIONS_BY_CLIENT,
+    QUESTIONS_BY_ORGANIZATION,
+    QUESTIONS_BY_SIGNER,
+    Reputation,
+    Sender,
+    reputation,
+)
 from moxtw.store import changing, history, mailboxes, messages, transfer
+from moxtw.store.history import Questions
 from moxtw.store.model import Delivery, Flag, SpecialUse
 from moxtw.store.schema_history import history as history_table
 from moxtw.store.schema_history import history_due
@@ -235,3 +244,47 @@ class FollowTests(Base):
         new = message(self.store, flags=GOOD)
         job(self.store, messages.add, self.account.id, self.inbox.id, new)
         self.assertEqual(self.rows(), [])
+
+
+class CostTests(Base):
+    """Lookups cost the same, whatever a mailbox holds."""
+
+    def test_only_indexes(self) -> None:
+        """Each question is answered by an index alone, down to the time it asks for."""
+        for questions in (
+            *QUESTIONS_BY_AUTHOR.values(),
+            QUESTIONS_BY_CLIENT,
+            QUESTIONS_BY_ORGANIZATION,
+            QUESTIONS_BY_SIGNER,
+        ):
+            sql, order, _ = questions.statement.compiled(self.store.backend.dialect)
+            plan = job(
+                self.store,
+                lambda tx, sql=sql, order=order: tx._execute(
+                    f"EXPLAIN QUERY PLAN {sql}", [""] * len(order)
+                ).fetchall(),
+            )
+            steps = [row[3] for row in plan]
+            searches = [step for step in steps if "history" in step or "recipients" in step]
+            self.assertGreater(len(searches), 0)
+            for step in searches:
+                self.assertIn("USING COVERING INDEX", step)
+                if "(account_id=? AND domain=?)" not in step:
+                    self.assertRegex(step, r"(received|sent)>\?\)$")
+            self.assertNotIn("USE TEMP B-TREE FOR ORDER BY", steps)
+
+    def test_one_statement_for_the_author_and_one_for_the_client(self) -> None:
+        """Whoever is known by the address, or not at all."""
+        counted: list[str] = []
+        ask = Questions.ask
+
+        def counting(self: Questions, *args: Any, **values: Any) -> Any:
+            counted.append("asked")
+            return ask(self, *args, **values)
+
+        self.patch(Questions, "ask", counting)
+        self.author(GOOD)
+        self.ask_author()
+        self.assertEqual(len(counted), 1)
+        self.ask(from_localpart="x", from_domain="y.example", dkim_domains=["y.example"])
+        self.assertEqual(len(counted), 3)
