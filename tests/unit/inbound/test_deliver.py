@@ -67,6 +67,9 @@ class DeliverCase(SynchronousTestCase):
         self.deliverer = self.world.ctx.deliverer
         self.addCleanup(self.check_store)
 
+    def evaluator(self, results: AuthResults | None = None) -> FixedEvaluator:
+        return FixedEvaluator(results or AuthResults())
+
     def recipient(self, address: str) -> Recipient:
         path = parse_path(address)
         try:
@@ -245,9 +248,6 @@ class DeliverTests(DeliverCase):
         )
         [result] = self.deliver("team@example.org")
         self.assertEqual((result.code, result.secode, result.reason), (451, "4.3.0", "reject"))
-
-    def evaluator(self, results: AuthResults | None = None) -> FixedEvaluator:
-        return FixedEvaluator(results or AuthResults())
 
     # -- Refusals ------------------------------------------------------------------
 
