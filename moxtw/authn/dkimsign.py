@@ -16,6 +16,8 @@ from moxtw import metrics
 from moxtw.authn.dkimcanon import BodyHash, SignedFields, header_data
 from moxtw.authn.dkimkey import MIN_RSA_BITS
 from moxtw.config.dynamic import ConfigDomain, Selector
+from moxtw.config.lookup import ConfigView, domain_index
+from moxtw.mail.domain import Domain
 from moxtw.mail.header import MAX_HEADER_BYTES
 
 _WIDTH: Final = 76
@@ -32,6 +34,21 @@ def selectors_for(config: ConfigDomain | None) -> tuple[Selector, ...]:
     return tuple(selector for _, selector in config.dkim.sign_selectors)
 
 
+def signer_for(
+    config: ConfigView, domain: Domain
+) -> tuple[Domain, tuple[Selector, ...]] | None:
+    """The nearest domain at or above a name that signs mail, with its selectors."""
+    ascii_name, unicode_name = domain.ascii, domain.name
+    while "." in ascii_name:
+        parent = Domain(ascii_name, "" if unicode_name == ascii_name else unicode_name)
+        entry = domain_index(config, parent)
+        if entry is not None and (selectors := selectors_for(entry.config)):
+            return parent, selectors
+        ascii_name = ascii_name.partition(".")[2]
+        unicode_name = unicode_name.partition(".")[2]
+    return None
+
+
 def sign(
     selectors: Sequence[Selector],
     *,
@@ -40,11 +57,13 @@ def sign(
     header: bytes,
     body: Iterable[bytes],
     now: int,
+    also: Sequence[str] = (),
 ) -> bytes:
     """DKIM-Signature fields for a message, one for each selector.
 
     localpart, domain: of the author; the domain in ASCII. header: the header section, with
-    fields that are put in front of it. body: in pieces. now: seconds since the epoch.
+    fields that are put in front of it. body: in pieces. now: seconds since the epoch. also:
+    fields to sign beside those of the selector.
 
     Raises SignError. Uses the CPU for a while: for large bodies and RSA keys not to be called
     on the reactor thread.
@@ -73,6 +92,7 @@ def sign(
             identity,
             digests[selector.effective_hash, selector.canonicalization.body_relaxed],
             now,
+            also,
         )
         for selector in selectors
     )
@@ -85,6 +105,7 @@ def _signature(
     identity: str,
     body_hash: bytes,
     now: int,
+    also: Sequence[str],
 ) -> bytes:
     key = selector.private_key
     if isinstance(key, RSAPrivateKey):
@@ -99,7 +120,7 @@ def _signature(
         for flag in (relaxed, selector.canonicalization.body_relaxed)
     ]
     names: list[str] = []
-    for name in selector.effective_headers:
+    for name in (*selector.effective_headers, *also):
         # One more than there are, so that none can be added (5.4, 8.15).
         names += [name] * (fields.count(name) + (0 if selector.dont_seal_headers else 1))
     tags = [

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from moxtw import metrics
-from moxtw.authn.dkimsign import SignError, selectors_for, sign
-from moxtw.config.dynamic import Selector
-from moxtw.config.lookup import ConfigView, domain_index
+from moxtw.authn.dkimsign import SignError, sign, signer_for
+from moxtw.config.lookup import ConfigView
 from moxtw.inbound.envelope import Envelope, RecipientResult
 from moxtw.log import Logger
 from moxtw.mail.address import IPDomain, Path
@@ -141,7 +140,7 @@ class Bouncer:
 
     async def _signatures(self, domain: Domain, data: bytes, now: int) -> bytes:
         """DKIM signatures by the domain, or the nearest one above it that has keys."""
-        found = self._signer(domain)
+        found = signer_for(self._config, domain)
         if found is None:
             return b""
         signer, selectors = found
@@ -161,17 +160,6 @@ class Bouncer:
             metrics.smtpserver_errors_total.labels("dkimsign").inc()
             log.error("signing notification", domain=signer.name, err=exc)
             return b""
-
-    def _signer(self, domain: Domain) -> tuple[Domain, tuple[Selector, ...]] | None:
-        ascii_name, unicode_name = domain.ascii, domain.name
-        while "." in ascii_name:
-            parent = Domain(ascii_name, "" if unicode_name == ascii_name else unicode_name)
-            entry = domain_index(self._config, parent)
-            if entry is not None and (selectors := selectors_for(entry.config)):
-                return parent, selectors
-            ascii_name = ascii_name.partition(".")[2]
-            unicode_name = unicode_name.partition(".")[2]
-        return None
 
 
 def _header(head: bytes) -> bytes:

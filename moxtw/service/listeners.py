@@ -42,6 +42,7 @@ from moxtw.queue.service import QueueService
 from moxtw.queue.submit import Submitter
 from moxtw.queue.tlsrules import Safety
 from moxtw.ratelimit import Limiter
+from moxtw.reports.service import ReportService
 from moxtw.service.localdns import LocalRecords
 from moxtw.smtp.context import Kind, SMTPContext, settings_for
 from moxtw.smtp.dial import Dialer
@@ -98,6 +99,9 @@ class Parts:
             self.reactor.seconds,
         )
         self.refresher = Refresher(store, policies, self.reactor, SystemRandom())
+        self.reports = ReportService(
+            store, config, self.resolver, self.reactor, SystemRandom()
+        )
         self.queue = QueueService(
             store,
             config,
@@ -208,6 +212,7 @@ class Parts:
         self.queue.startService()
         if not self.localserve:
             self.refresher.startService()
+            self.reports.startService()
         self.trainer.startService()
         # A filter may have come, or other settings.
         self.config.on_change(lambda old, new: self.trainer.look_at_all())
@@ -215,8 +220,9 @@ class Parts:
     async def stop_sending(self) -> None:
         """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
-        if self.refresher.running:
-            self.refresher.stopService()
+        for service in (self.refresher, self.reports):
+            if service.running:
+                service.stopService()
         self._queue_stopped = maybeDeferred(self.queue.stopService)
 
     async def stop(self) -> None:

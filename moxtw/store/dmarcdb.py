@@ -151,12 +151,10 @@ _EVALUATIONS: Final = Statement(
     .order_by(_E.evaluated, _E.id)
 )
 _DUE: Final = Statement(
-    sa.select(
-        _E.policy_domain, sa.func.min(_E.interval_hours), sa.func.min(_E.optional)
-    )
+    sa.select(_E.policy_domain, _E.interval_hours, sa.func.min(_E.optional))
     .where(_E.evaluated < bindparam("end"))
-    .group_by(_E.policy_domain)
-    .order_by(_E.policy_domain)
+    .group_by(_E.policy_domain, _E.interval_hours)
+    .order_by(_E.policy_domain, _E.interval_hours)
 )
 _REMOVE: Final = Statement(
     dmarc_evaluations.delete().where(
@@ -251,14 +249,22 @@ def stats(tx: Tx) -> list[EvaluationStat]:
     ]
 
 
-def pending(tx: Tx, end: int) -> list[tuple[str, int, bool]]:
-    """Policy domains with evaluations from before a time.
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A domain that waits for a report: its intervals in hours, and whether it is to be sent."""
 
-    With each the shortest of its intervals, in hours, and whether a report is to be sent.
-    """
-    return [
-        (domain, hours, not optional) for domain, hours, optional in tx.all(_DUE, end=end)
-    ]
+    domain: str
+    hours: tuple[int, ...]
+    send: bool
+
+
+def pending(tx: Tx, end: int) -> list[Pending]:
+    """Policy domains with evaluations from before a time."""
+    found: dict[str, Pending] = {}
+    for domain, hours, optional in tx.all(_DUE, end=end):
+        known = found.get(domain, Pending(domain, (), False))
+        found[domain] = Pending(domain, (*known.hours, hours), known.send or not optional)
+    return list(found.values())
 
 
 def remove_evaluations(tx: Tx, domain: str, end: int = FOREVER) -> int:

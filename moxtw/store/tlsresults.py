@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -42,6 +42,22 @@ _ALL: Final = Statement(
     sa.select(*_COLUMNS).order_by(
         table.c.day.desc(), table.c.policy_domain, table.c.recipient_domain
     )
+)
+_UNSENT: Final = Statement(
+    sa.select(*_COLUMNS)
+    .where(
+        table.c.day < bindparam("d"),
+        sa.or_(table.c.sent_to_recipient_domain == 0, table.c.sent_to_policy_domain == 0),
+    )
+    .order_by(table.c.day, table.c.policy_domain, table.c.recipient_domain)
+)
+_SENT_TO_RECIPIENT: Final = Statement(
+    table.update()
+    .where(table.c.id == bindparam("i"))
+    .values(sent_to_recipient_domain=1, recipient_domain_addresses=bindparam("addresses"))
+)
+_SENT_TO_POLICY: Final = Statement(
+    table.update().where(table.c.id == bindparam("i")).values(sent_to_policy_domain=1)
 )
 _OF_DOMAIN: Final = {
     True: Statement(
@@ -166,6 +182,22 @@ def add(
             s=int(known.send_report or send_report),
             results=json.dumps([each.to_json() for each in both]),
         )
+
+
+def unsent(tx: Tx, day: str) -> list[TLSResult]:
+    """Those of days before one that somebody has not been told of, the oldest days first."""
+    return [_result(row) for row in tx.all(_UNSENT, d=day)]
+
+
+def sent_to_recipient(tx: Tx, result_ids: Iterable[int], addresses: Sequence[str]) -> None:
+    """Note that the recipient domain has been told, at these addresses; none if it wants none."""
+    text = json.dumps(list(addresses))
+    tx.many(_SENT_TO_RECIPIENT, [{"i": each, "addresses": text} for each in result_ids])
+
+
+def sent_to_policy(tx: Tx, result_ids: Iterable[int]) -> None:
+    """Note that the domain of the policy has been told, or need not be."""
+    tx.many(_SENT_TO_POLICY, [{"i": each} for each in result_ids])
 
 
 def list_all(tx: Tx) -> list[TLSResult]:

@@ -235,7 +235,8 @@ class ReportTests(DeliverCase):
             job(self.store, dmarcdb.stats),
             [dmarcdb.EvaluationStat("example.net", ("none",), 1, True)],
         )
-        self.assertEqual(job(self.store, dmarcdb.pending, FOREVER), [("example.net", 2, True)])
+        [pending] = job(self.store, dmarcdb.pending, FOREVER)
+        self.assertEqual(pending, dmarcdb.Pending("example.net", (2,), True))
 
     def test_one_for_recipients_in_a_domain(self) -> None:
         self.evaluator.results = PASS
@@ -248,7 +249,8 @@ class ReportTests(DeliverCase):
         [first] = self.evaluations()
         # Nothing is known of the domain: somebody forges it, and it may well know.
         self.assertEqual((first.row.disposition, first.optional), ("reject", True))
-        self.assertEqual(job(self.store, dmarcdb.pending, FOREVER), [("example.net", 2, False)])
+        [pending] = job(self.store, dmarcdb.pending, FOREVER)
+        self.assertEqual(pending, dmarcdb.Pending("example.net", (2,), False))
 
     def codes_of(self, address: str, auth: AuthResults) -> list[int]:
         self.evaluator.results = auth

@@ -1,0 +1,1 @@
+"""Reports to other domains about their mail and ours: of DMARC, and on how TLS went."""
