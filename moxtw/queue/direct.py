@@ -181,10 +181,15 @@ class DirectDelivery:
                 return False, error.copy(permanent=False)
             return True, error
 
+        # A further attempt is not to come to the same address again, see `HostFinder`.
+        again = bool(attempt.first.dialed_ips.get(host))
+        ips = addresses.ips[:1] if again else addresses.ips
+        lost = False
         for _ in range(_MAX_SESSIONS):
             ids = list(attempt.left)
-            key: Hashable = (host, rule, require_tls, socks)
-            session = sessions.take(key)
+            # Without TLS after trouble with it, a session is not for reports.
+            key: Hashable = (host, rule, require_tls, socks, attempt.first.is_dmarc_report)
+            session = None if lost else sessions.take(key, ips)
             kept = session is not None
             if session is None:
                 session = await self._session(attempt, addresses, rule, report, socks)
@@ -206,6 +211,7 @@ class DirectDelivery:
                 for result in results
             ):
                 # The server had enough of a session that was idle: no fault of the message.
+                lost = True
                 continue
             if not attempt.take_results(ids, results, judge=judge):
                 return

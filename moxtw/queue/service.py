@@ -23,7 +23,7 @@ from moxtw.queue.direct import DirectDelivery, Socks, local_addresses
 from moxtw.queue.hosts import HostFinder
 from moxtw.queue.routes import Config, transport_for
 from moxtw.queue.schedule import SECOND, Schedule, backoff
-from moxtw.queue.sessions import Closing, Sessions
+from moxtw.queue.sessions import Closing, Pool, Sessions
 from moxtw.queue.smarthost import FixedDelivery, asked_failure, failing, smarthost_target
 from moxtw.queue.tlsreport import Recorder, TLSReport
 from moxtw.queue.tlsrules import Opportunistic, TLSPolicy
@@ -126,6 +126,7 @@ class QueueService(Service):
         self._tls_results = Recorder(store, reactor)
         self._schedule = Schedule()
         self._closing = Closing()
+        self._pool = Pool(self._closing, reactor)
         self._turns: dict[str, _Turn] = {}
         self._timer: Any = None
         self._recount: Any = None
@@ -142,6 +143,7 @@ class QueueService(Service):
         """Begin: what was interrupted at the end of the last run is due again."""
         super().startService()  # type: ignore[no-untyped-call]
         self._stopping = False
+        self._pool.start()
         self._unsubscribe = self._store.changes.on_queue(self._changed)
         # A new one: a run of the last one that is still under way would schedule this one too.
         self._cleanup = LoopingCall(self._remove_expired)
@@ -161,6 +163,7 @@ class QueueService(Service):
         if self._recount is not None:
             self._recount.cancel()
             self._recount = None
+        self._pool.stop()
         waits: list[Deferred[Any]] = [turn.deferred for turn in self._turns.values()]
         done = DeferredList(waits) if waits else succeed(None)
         deadline = self._reactor.callLater(STOP_GRACE, self._abort)
@@ -274,7 +277,7 @@ class QueueService(Service):
             return
         now = self._store.now()
         while (domain := self._schedule.take(now)) is not None:
-            turn = self._turns[domain] = _Turn(Sessions(self._closing))
+            turn = self._turns[domain] = _Turn(Sessions(self._closing, self._pool))
             self._start(self._turn(domain, turn), "delivering")
         due = self._schedule.next_time()
         wait = IDLE if due is None else min(IDLE, max(0.0, (due - now) / SECOND))

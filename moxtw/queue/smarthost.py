@@ -125,9 +125,10 @@ class FixedDelivery:
         )
         key = (self._target, size)
         attempt.tls_label = target.tls.value
+        lost = False
         for _ in range(_MAX_SESSIONS):
             ids = list(attempt.left)
-            session = sessions.take(key)
+            session = None if lost else sessions.take(key)
             kept = session is not None
             if session is None:
                 session = await connect(self._dialer, target)
@@ -141,6 +142,7 @@ class FixedDelivery:
                 result.error is not None and result.error.trouble is Trouble.IO
                 for result in results
             ):
+                lost = True
                 continue
             if not attempt.take_results(
                 ids, results, judge=lambda error: (error.permanent, error)

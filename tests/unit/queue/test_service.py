@@ -20,6 +20,7 @@ from moxtw.queue import outcome
 from moxtw.queue.delivery import DeliveryError, RcptResult, TLSMode, Trouble
 from moxtw.queue.schedule import MAX_BUSY
 from moxtw.queue.service import QueueService
+from moxtw.queue.sessions import IDLE, MAX_IDLE, MAX_USES
 from moxtw.store import accounts, mailboxes, messages, queuedb, queuelists, suppressions
 from moxtw.store.model import Want
 from moxtw.store.queuelists import Order, Query
@@ -141,6 +142,7 @@ class Delivery(Case):
         target = self.dialer.targets[0]
         self.assertEqual((target.port, target.ehlo), (25, "mail.example.org"))
         self.assertEqual((target.tls, target.verify), (TLSMode.OPPORTUNISTIC, False))
+        self.clock.advance(IDLE)
         self.assertTrue(self.dialer.sessions[0].closed)
         self.assertEqual(self.inbox(), [])
 
@@ -232,6 +234,7 @@ class Delivery(Case):
         done.callback(None)
         self.assertEqual(len(self.dialer.delivered), 5)
         self.assertEqual(len(self.dialer.sessions), 1)
+        self.clock.advance(IDLE)
         self.assertTrue(self.dialer.sessions[0].closed)
 
     def test_kept_session_that_was_lost_is_replaced(self) -> None:
@@ -252,6 +255,74 @@ class Delivery(Case):
         done.callback(None)
         self.assertEqual([r.success for r in self.retired()], [True, True])
         self.assertEqual(len(self.dialer.sessions), 2)
+
+    def same_host(self, count: int = 1) -> None:
+        """Let all test domains have mail on the same hosts."""
+        for number in range(30):
+            self.resolver.add(f"s{number}.example.", "MX", (1, f"mx{number % count}.example."))
+
+    def test_one_connection_for_domains_with_the_same_host(self) -> None:
+        self.same_host()
+        for number in range(3):
+            self.add(f"x@s{number}.example")
+            self.clock.advance(IDLE - 1)
+        self.assertEqual(len(self.dialer.delivered), 3)
+        (session,) = self.dialer.sessions
+        self.assertFalse(session.closed)
+        self.clock.advance(1)
+        self.assertTrue(session.closed)
+        self.add("x@s4.example")
+        self.assertEqual(len(self.dialer.sessions), 2)
+
+    def test_idle_connections_are_few(self) -> None:
+        for number in range(MAX_IDLE + 5):
+            self.add(f"x@d{number}.example")
+        closed = [session.closed for session in self.dialer.sessions]
+        self.assertEqual(closed, [True] * 5 + [False] * MAX_IDLE)
+
+    def test_connection_is_used_for_so_many_messages(self) -> None:
+        self.same_host()
+        for number in range(MAX_USES + 1):
+            self.add(f"x@s{number % 30}.example")
+        first, second = self.dialer.sessions
+        self.assertEqual(len(first.transactions), MAX_USES)
+        self.assertTrue(first.closed)
+        self.assertFalse(second.closed)
+
+    def test_idle_connection_that_was_lost(self) -> None:
+        self.same_host()
+        self.add("x@s0.example")
+        self.dialer.sessions[0].usable = False
+        self.add("x@s1.example")
+        self.assertEqual(len(self.dialer.sessions), 2)
+        lost = DeliveryError(Trouble.IO, "gone")
+        self.dialer.answers["mx0.example"] = lambda transaction: (
+            refused(lost) if len(self.dialer.sessions) == 2 else TAKEN
+        )
+        self.add("x@s2.example")
+        self.assertEqual(len(self.dialer.sessions), 3)
+        self.assertEqual([r.success for r in self.retired()], [True] * 3)
+
+    def test_a_further_attempt_takes_no_idle_connection_to_the_same_address(self) -> None:
+        self.dialer.answers["dual.example"] = lambda transaction: (
+            TAKEN if self.dialer.delivered[1:] else refused(reply(451))
+        )
+        self.add("x@dual.example")
+        self.settle(444)
+        self.add("y@dual.example")
+        self.settle(15)
+        first, second, third = self.dialer.targets
+        self.assertEqual(first.ips, second.ips)
+        self.assertEqual(third.ips, first.ips[::-1])
+        self.assertEqual(len(self.dialer.delivered), 3)
+
+    def test_idle_connections_end_with_the_service(self) -> None:
+        self.add("x@d0.example")
+        now(self.service.stopService())
+        self.assertTrue(self.dialer.sessions[0].closed)
+        self.service.startService()
+        self.add("x@d0.example")
+        self.assertFalse(self.dialer.sessions[1].closed)
 
     def test_tls_seen_is_noted(self) -> None:
         self.add("x@dst.example")
@@ -614,7 +685,6 @@ class Scheduling(Case):
         waiting["mx0.example"].callback(None)
         hosts = [host for host, _ in self.dialer.delivered]
         self.assertEqual(hosts[:22], ["mx0.example"] * 20 + ["mx10.example", "mx11.example"])
-        waiting["mx0.example"].callback(None)
         self.assertEqual(len(self.dialer.delivered), 62)
 
     def test_error_of_the_database(self) -> None:
