@@ -102,5 +102,5 @@ def _judged(
     asked = junkdb.asked(tx, account_id)
     if asked is None:
         return classify_words(params, {}, 0, 0, len(words.words))
-    counts = junkdb.counts(tx, asked.id, words.words)
+    counts = junkdb.counts_of(tx, asked, words.words)
     return classify_words(params, counts, asked.ham, asked.spam, len(words.words))

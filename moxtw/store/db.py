@@ -30,6 +30,7 @@ from moxtw.store import upgrade
 from moxtw.store.backend import open_backend
 from moxtw.store.changes import ChangeBus, SessionRegistry
 from moxtw.store.errors import StoreClosed, StoreError
+from moxtw.store.junkcache import WordCache
 from moxtw.store.tx import TAKE_IDS, Tx
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ _BATCH_SECONDS: Final = 0.05
 _BATCH_JOBS: Final = 256
 _GATHER_SECONDS: Final = 0.002
 
+# A reader begins no more jobs on a snapshot of this age.
+_READ_SECONDS: Final = 0.005
+
 _DISK_THREADS: Final = 2
 
 _IDS_BLOCK: Final = 4096
@@ -55,11 +59,12 @@ _BUSY_PAUSE: Final = 20
 
 
 class _Job:
-    __slots__ = ("deferred", "error", "fn", "result")
+    __slots__ = ("deferred", "error", "fn", "number", "result")
 
     def __init__(self, fn: Callable[[Tx], Any], deferred: Deferred[Any]) -> None:
         self.fn = fn
         self.deferred = deferred
+        self.number = 0
         self.result: Any = None
         self.error: Failure | None = None
 
@@ -68,6 +73,11 @@ class _Job:
             self.deferred.callback(self.result)
         else:
             self.deferred.errback(self.error)
+
+
+def _fire_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.fire()
 
 
 def _fail(jobs: list[_Job], failure: Failure) -> None:
@@ -113,6 +123,7 @@ class Store(Service):
         # The introbox of an account, empty if it has none; put in place likewise.
         self.introbox: Callable[[str], str] = lambda account: ""
         self.organizational_domain: Callable[[str], str] = lambda domain: domain
+        self.junk_words = WordCache()
         # Names by id, which never change for the life of an account.
         self.account_names: dict[int, str] = {}
         # Ids taken ahead, the next one last; used by the writer only.
@@ -128,6 +139,8 @@ class Store(Service):
         # While Deferreds of a commit fire: what is to be called afterwards.
         self._telling: list[Callable[[], object]] | None = None
         self._read_jobs: deque[_Job] = deque()
+        # Of the job that was given last.
+        self._read_number = 0
         self._read_ready = threading.Semaphore(0)
         self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -280,6 +293,8 @@ class Store(Service):
             self._run_read(self._reader_connection, job)
             job.fire()
             return deferred
+        self._read_number += 1
+        job.number = self._read_number
         self._read_jobs.append(job)
         self._read_ready.release()
         return deferred
@@ -492,10 +507,49 @@ class Store(Service):
                     if self._stopping:
                         return
                     continue
-                self._run_read(connection, job)
-                self.reactor.callFromThread(job.fire)
+                self._run_reads(connection, job)
         finally:
             connection.close()
+
+    def _run_reads(self, connection: Any, job: _Job) -> None:
+        """Run a job, and those that were waiting by then, on one snapshot, for a moment.
+
+        With each new snapshot SQLite reads again what it had in memory. Jobs that came later
+        may not see an older one: what they ask about may have been written in between.
+        """
+        begun = time.monotonic()
+        last = self._read_number
+        done: list[_Job] = []
+        execute = connection.cursor().execute
+        try:
+            execute(self.backend.begin_read)
+        except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
+            job.error = Failure(self.backend.translate(exc))
+            self.reactor.callFromThread(job.fire)
+            return
+        while True:
+            try:
+                job.result = job.fn(Tx(self, connection, self.now()))
+            except Exception as exc:  # noqa: BLE001 - handed to whoever gave the job
+                job.error = Failure(self.backend.translate(exc))
+            done.append(job)
+            if job.error is not None or time.monotonic() - begun > _READ_SECONDS:
+                break
+            try:
+                job = self._read_jobs.popleft()
+            except IndexError:
+                break
+            if job.number > last:
+                self._read_jobs.appendleft(job)
+                break
+            # It was counted for whoever would take it.
+            self._read_ready.acquire(blocking=False)
+        with contextlib.suppress(Exception):
+            execute("ROLLBACK")
+        if len(done) == 1:
+            self.reactor.callFromThread(done[0].fire)
+        else:
+            self.reactor.callFromThread(_fire_all, done)
 
     def _run_read(self, connection: Any, job: _Job) -> None:
         execute = connection.cursor().execute

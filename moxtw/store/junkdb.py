@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from moxtw.store import content
+from moxtw.store.junkcache import MAX_LENGTH
 from moxtw.store.schema import mailboxes, message_meta, messages
 from moxtw.store.schema_junk import UNTRAINED, State, junk_filters, junk_words
 from moxtw.store.tx import Statement, Tx
@@ -36,7 +37,7 @@ _STEP: Final = 2000
 
 
 class Filter(NamedTuple):
-    """A filter's row: messages counted, and which groups of words (bits)."""
+    """A filter's row: messages counted, which groups of words (bits), and how often it changed."""
 
     id: int
     account_id: int
@@ -44,6 +45,7 @@ class Filter(NamedTuple):
     ngrams: int
     ham: int
     spam: int
+    version: int
 
 
 class Untrained(NamedTuple):
@@ -96,6 +98,7 @@ _COUNT = Statement(
             (junk_filters.c.spam + bindparam("s") > 0, junk_filters.c.spam + bindparam("s")),
             else_=0,
         ),
+        version=junk_filters.c.version + 1,
     )
 )
 
@@ -124,7 +127,7 @@ def begin(tx: Tx, account_id: int, ngrams: int) -> Filter:
 
 def _make(tx: Tx, account_id: int, state: State, ngrams: int) -> Filter:
     number: int = tx.value(_INSERT, a=account_id, s=int(state), n=ngrams)
-    return Filter(number, account_id, int(state), ngrams, 0, 0)
+    return Filter(number, account_id, int(state), ngrams, 0, 0, 0)
 
 
 def restart(tx: Tx, account_id: int, ngrams: int) -> Filter:
@@ -307,6 +310,21 @@ def counts(tx: Tx, filter_id: int, words: Iterable[str]) -> dict[str, tuple[int,
     return {
         wanted[n]: (ham, spam) for n, ham, spam in zip(places, hams, spams, strict=True)
     }
+
+
+def counts_of(tx: Tx, found: Filter, words: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """The same for a job that reads, of what was looked up lately from memory."""
+    cache = tx.store.junk_words
+    known = cache.of(found.id, found[4:])
+    wanted = list(words)
+    missing = [word for word in wanted if word not in known]
+    if not missing:
+        return {word: pair for word in wanted if (pair := known[word]) is not None}
+    fresh = counts(tx, found.id, missing)
+    result = {word: pair for word in wanted if (pair := known.get(word) or fresh.get(word))}
+    known.update((word, fresh.get(word)) for word in missing if len(word) <= MAX_LENGTH)
+    cache.trim()
+    return result
 
 
 def count(

@@ -33,6 +33,7 @@ junk_filters: Final = Table(
     _int("ngrams"),  # which groups of words are counted, bits as in moxtw.junk.words
     _int("ham"),  # messages
     _int("spam"),
+    _int("version"),  # changes with each change of words
     Index("junk_filters_account", "account_id"),
 )
 

@@ -140,6 +140,7 @@ def _junk(up: Upgrade) -> None:
     up.add_column(schema.messages.c.trained)
     up.drop_column(schema.message_meta.name, "trained_junk")
     up.add_table(schema_junk.junk_filters)
+    up.add_column(schema_junk.junk_filters.c.version)
     up.add_table(schema_junk.junk_words)
     up.add_index(schema_junk.untrained)
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from moxtw.store import accounts, mailboxes, messages
+from moxtw.store import accounts, db, mailboxes, messages
 from moxtw.store.db import _Job
 from moxtw.store.errors import DiskFull
 from tests.support.store import job as run_job
@@ -150,3 +150,89 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(self.outcomes(), [DiskFull])
         self.store._run_batch(self.store._writer_connection, [self.adding("a")])
         self.assertEqual(self.names(), ["a"])
+
+
+class Counting(Connection):
+    """A connection that counts its transactions."""
+
+    begun = 0
+
+    def failing(self, sql: str) -> bool:
+        self.begun += sql.startswith("BEGIN")
+        return super().failing(sql)
+
+
+class ReadTests(SynchronousTestCase):
+    """Readers, as their threads run jobs: those that wait share a snapshot."""
+
+    def setUp(self) -> None:
+        self.store = make_store(self)
+        self.connection = Counting(self.store._reader_connection, "")
+        self.store._inline = False
+        self.addCleanup(setattr, self.store, "_inline", True)
+        self.addCleanup(setattr, self.store, "reactor", self.store.reactor)
+        self.store.reactor = self
+        self.told: list[Any] = []
+
+    def callFromThread(self, call: Any, *args: Any) -> None:
+        call(*args)
+
+    def give(self, fn: Any) -> None:
+        self.store.read(fn).addBoth(self.told.append)
+
+    def run_some(self) -> None:
+        """What a reader does when it wakes up."""
+        self.store._read_ready.acquire(blocking=False)
+        self.store._run_reads(self.connection, self.store._read_jobs.popleft())
+
+    def test_those_that_wait_share_a_snapshot(self) -> None:
+        for number in range(3):
+            self.give(lambda tx, number=number: number)
+        self.run_some()
+        self.assertEqual((self.told, self.connection.begun), ([0, 1, 2], 1))
+        self.assertFalse(self.store._read_ready.acquire(blocking=False))
+        self.assertFalse(self.store._reader_connection.in_transaction)
+
+    def test_what_comes_later_sees_what_was_written_until_then(self) -> None:
+        def first(tx: Any) -> str:
+            # The answer to a write may have come while the snapshot was older than that.
+            self.give(lambda tx: "later")
+            return "first"
+
+        self.give(first)
+        self.run_some()
+        self.assertEqual(self.told, ["first"])
+        self.run_some()
+        self.assertEqual((self.told, self.connection.begun), (["first", "later"], 2))
+
+    def test_failure_is_of_one_job(self) -> None:
+        self.give(lambda tx: tx.raw("SELECT nonsense"))
+        self.give(lambda tx: "good")
+        self.run_some()
+        self.assertEqual(len(self.told), 1)
+        self.assertIsInstance(self.told[0], Failure)
+        self.run_some()
+        self.assertEqual(self.told[1:], ["good"])
+
+    def test_no_transaction_to_be_had(self) -> None:
+        self.connection._statement = self.store.backend.begin_read
+        for _ in range(2):
+            self.give(lambda tx: "good")
+        self.run_some()
+        self.assertIsInstance(self.told[0].value, DiskFull)
+        self.run_some()
+        self.assertEqual(self.told[1:], ["good"])
+
+    def test_a_slow_one_keeps_nobody_waiting(self) -> None:
+        now = [0.0]
+        self.patch(db.time, "monotonic", lambda: now[0])
+
+        def slow(tx: Any) -> None:
+            now[0] += 1
+
+        self.give(slow)
+        self.give(lambda tx: "next")
+        self.run_some()
+        self.assertEqual(len(self.store._read_jobs), 1)
+        self.run_some()
+        self.assertEqual(self.told, [None, "next"])
