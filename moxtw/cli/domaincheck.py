@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moxtw.cli.command import CommandError
 from moxtw.cli.dns import make_resolver, run_async
 from moxtw.cli.invocation import Invocation
+from moxtw.cli.output import clean
 
 if TYPE_CHECKING:
+    from moxtw.admin.check.types import Findings
     from moxtw.config.dynamic import ConfigDomain
     from moxtw.config.static import Static
 
@@ -26,6 +28,60 @@ def _configured(invocation: Invocation, static: Static) -> ConfigDomain:
     if found is None:
         raise CommandError(f"domain {domain.name} is not configured")
     return found
+
+
+def dnscheck(invocation: Invocation) -> int:
+    """``moxtw config dnscheck``."""
+    import msgspec
+
+    from moxtw.admin.check import run
+    from moxtw.admin.check.types import CheckResult
+    from moxtw.net.certs import CertError
+    from moxtw.net.tlsclient import Roots
+
+    static = invocation.static()
+    domain = _configured(invocation, static)
+
+    async def check(reactor: Any) -> CheckResult:
+        ca = static.tls.ca
+        pems = [static.directory.joinpath(name).read_bytes() for name in ca.cert_files]
+        prepared = run.prepare(
+            static,
+            domain,
+            resolver=make_resolver(invocation, reactor),
+            reactor=reactor,
+            roots=Roots(system=ca.additional_to_system or not pems, pems=pems),
+        )
+        return await run.run(prepared)
+
+    try:
+        result = run_async(check)
+    except (ValueError, TypeError, CertError) as exc:
+        raise CommandError(str(exc)) from exc
+    sections = [(name, getattr(result, name)) for name in run.SECTIONS]
+    if invocation.switch("json"):
+        invocation.print(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+    else:
+        for name, section in sections:
+            _print_section(invocation, name, section)
+    return 1 if any(section.Errors for _, section in sections) else 0
+
+
+def _print_section(invocation: Invocation, name: str, section: Findings) -> None:
+    instructions = section.Instructions if invocation.switch("instructions") else []
+    if not (section.Errors or section.Warnings or instructions):
+        return
+    invocation.print(f"# {name}")
+    for kind, texts in (("error", section.Errors), ("warning", section.Warnings)):
+        for text in texts:
+            invocation.print(f"{kind}: {clean(text)}")
+    for text in instructions:
+        # Our own texts, in paragraphs, but names in them come from the configuration.
+        invocation.print()
+        for line in text.rstrip("\n").split("\n"):
+            tabs = len(line) - len(line.lstrip("\t"))
+            invocation.print("\t" * tabs + clean(line[tabs:]))
+    invocation.print()
 
 
 def dnsrecords(invocation: Invocation) -> None:

@@ -21,6 +21,23 @@ Both files are read, with the keys and certificates that they name. Prints "conf
 errors with the lines that they are in.""",
     ),
     Command(
+        "config dnscheck",
+        "[-json] domain",
+        "domaincheck:dnscheck",
+        """Check a domain: whether DNS, TLS and policies fit the configuration.
+
+Looks up all records that a domain and its mail host should have, connects to the mail hosts and
+to the hosts for mail programs, and fetches the MTA-STS policy. Prints errors and warnings by
+section, nothing for what is well. Takes up to 30 seconds. The exit code is 1 if there are
+errors.""",
+        (1, 1),
+        (
+            Flag("json", BOOL, "Print all that was found, as JSON."),
+            Flag("instructions", BOOL, "Print also what to do, with records for DNS."),
+            _RESOLVER,
+        ),
+    ),
+    Command(
         "config dnsrecords",
         "[-json] domain",
         "domaincheck:dnsrecords",

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -169,6 +170,8 @@ class _Addresses:
             endpoint: Any = make(self._reactor, ip, self._port, timeout=share)
             try:
                 return await endpoint.connect(factory)
+            except (CancelledError, ConnectingCancelledError):
+                raise  # Nobody waits any more, not for another address either.
             except Exception as exc:  # noqa: BLE001 - the next address may do
                 last = exc
         raise HTTPError(f"connecting to {self._host}: {last}") from last

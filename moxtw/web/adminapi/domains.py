@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from moxtw.admin import dnsrecords, domains
+from moxtw.admin.check import run as checks
+from moxtw.admin.check.types import CheckResult
 from moxtw.config import dynamic as config
 from moxtw.web.adminapi.base import (
     admin_of,
@@ -87,6 +89,15 @@ async def ClientConfigsDomain(call: Call, domain: str) -> ClientConfigs:
             for entry in entries
         ]
     )
+
+
+@registry.function("r")
+async def CheckDomain(call: Call, domainName: str) -> CheckResult:
+    """Compare the configuration of a domain with DNS, TLS and policies as others see them.
+
+    Takes up to 30 seconds.
+    """
+    return await checks.check_domain(*admin_of(call), domainName)
 
 
 @registry.function()

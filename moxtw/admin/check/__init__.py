@@ -1,0 +1,1 @@
+"""Checks of a domain: whether DNS, TLS and policies of others' view fit the configuration."""
