@@ -290,6 +290,12 @@ sherpa_json_requests_total = _counter(
 sherpa_javascript_request_total = _counter(
     "sherpa_javascript_request_total", "Fetches of JavaScript clients.", "api"
 )
+webhook_request_duration_seconds = _histogram(
+    "mox_webhook_request_duration_seconds", "Webhook calls made.", buckets=_SLOW
+)
+webhook_results_total = _counter(
+    "mox_webhook_results_total", "Webhook calls by status, or error.", "code"
+)
 webapi_submission_total = _counter(
     "mox_webapi_submission_total", "Messages sent with the HTTP API.", "result"
 )

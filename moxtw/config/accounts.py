@@ -28,7 +28,8 @@ class OutgoingWebhook:
 
     url: str = req(
         "URL",
-        "URL to POST to, JSON. The request is repeated until it is answered with status 200.",
+        "URL to POST to, JSON. The request is repeated, up to 12 times in two days, until it is "
+        "answered with a 2xx status.",
         example="https://example.org/hooks/outgoing",
     )
     authorization: str = opt(
@@ -43,6 +44,13 @@ class OutgoingWebhook:
         (),
         example=("failed", "suppressed"),
     )
+    signing_key: str = opt(
+        "SigningKey",
+        "Secret by which the receiver can tell that a call comes from here. With it, each request "
+        "has a header X-Mox-Webhook-Signature: sha256= and the HMAC-SHA256 of the request's body "
+        "with this key, in hexadecimal.",
+        example="b2b0b1a6f1a24a0c9d5f3d1c7e8a9f60",
+    )
 
 
 @section
@@ -51,13 +59,21 @@ class IncomingWebhook:
 
     url: str = req(
         "URL",
-        "URL to POST to, JSON. The request is repeated until it is answered with status 200.",
+        "URL to POST to, JSON. The request is repeated, up to 12 times in two days, until it is "
+        "answered with a 2xx status.",
         example="https://example.org/hooks/incoming",
     )
     authorization: str = opt(
         "Authorization",
         "Value of the Authorization header, for example Basic with user name and password.",
         example="Basic dXNlcjpwYXNzd29yZA==",
+    )
+    signing_key: str = opt(
+        "SigningKey",
+        "Secret by which the receiver can tell that a call comes from here. With it, each request "
+        "has a header X-Mox-Webhook-Signature: sha256= and the HMAC-SHA256 of the request's body "
+        "with this key, in hexadecimal.",
+        example="b2b0b1a6f1a24a0c9d5f3d1c7e8a9f60",
     )
 
 

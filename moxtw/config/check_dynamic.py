@@ -28,7 +28,9 @@ from moxtw.config.dynamic import (
     ConfigDomain,
     Destination,
     Dynamic,
+    IncomingWebhook,
     JunkFilter,
+    OutgoingWebhook,
     Route,
     Ruleset,
     Selector,
@@ -51,6 +53,8 @@ WEBHOOK_EVENTS: Final = (
     "unrecognized",
 )
 """What an outgoing webhook can be told about."""
+
+MAX_WEBHOOK_URL: Final = 2000
 
 WEB_SERVICES: Final = ("admin", "account", "webmail", "webapi")
 """What a WebInternal handler can serve."""
@@ -356,8 +360,7 @@ def _check_webhooks(account: Account, at: Scope) -> None:
     outgoing = account.outgoing_webhook
     if outgoing is not None:
         scope = at.at("OutgoingWebhook")
-        scope.at("URL").url(outgoing.url, "https", "http")
-        scope.at("Authorization").text(outgoing.authorization, 8192)
+        _check_call(outgoing, scope)
         for index, event in enumerate(outgoing.events):
             if event not in WEBHOOK_EVENTS:
                 scope.at("Events", index).error(
@@ -367,9 +370,16 @@ def _check_webhooks(account: Account, at: Scope) -> None:
                 scope.at("Events", index).error(f"duplicate event {event}")
     incoming = account.incoming_webhook
     if incoming is not None:
-        scope = at.at("IncomingWebhook")
-        scope.at("URL").url(incoming.url, "https", "http")
-        scope.at("Authorization").text(incoming.authorization, 8192)
+        _check_call(incoming, at.at("IncomingWebhook"))
+
+
+def _check_call(hook: OutgoingWebhook | IncomingWebhook, at: Scope) -> None:
+    at.at("URL").url(hook.url, "https", "http")
+    # Databases bound what they keep in an index.
+    if len(hook.url.encode("utf-8", "replace")) > MAX_WEBHOOK_URL:
+        at.at("URL").error(f"longer than {MAX_WEBHOOK_URL} bytes")
+    at.at("Authorization").text(hook.authorization, 8192)
+    at.at("SigningKey").text(hook.signing_key, 1024)
 
 
 def _check_junk(account: Account, at: Scope) -> None:

@@ -1,4 +1,4 @@
-"""HTTPS to servers that somebody else names: our resolver, verified TLS, all of it bounded."""
+"""HTTP to servers that somebody else names: our resolver, verified TLS, all of it bounded."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Gives the addresses of a host name."""
 
 DIAL_TIMEOUT: Final = 30.0
+
+MAX_HEAD: Final = 1 << 18
+"""Bytes that a server may send before its response begins, those of TLS included."""
+
+BODY_TIMEOUT: Final = 5.0
+"""Seconds for the body of a response of which the beginning is enough."""
 
 
 class HTTPError(Exception):
@@ -82,10 +88,12 @@ class HTTPClient:
         max_size: int,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        truncate: bool = False,
     ) -> Response:
         """Make a request and read the response.
 
-        timeout: seconds for all of it; max_size: bytes of the response's body. Raises
+        timeout: seconds for all of it; max_size: bytes of the response's body. truncate: so
+        many bytes of the body are enough, or what comes of it within some seconds. Raises
         HTTPError, VerificationError for a server that is not who it should be, and what
         `resolve` raises.
         """
@@ -98,7 +106,13 @@ class HTTPClient:
         agent: Any = Agent.usingEndpointFactory(self._reactor, way, pool)
         work = Deferred.fromCoroutine(
             self._request(
-                agent, way, method.encode(), url.encode("ascii"), fields, producer, max_size
+                agent,
+                way,
+                method.encode(),
+                url.encode("ascii"),
+                fields,
+                producer,
+                _Body(max_size, truncate),
             )
         )
 
@@ -116,17 +130,25 @@ class HTTPClient:
         url: bytes,
         fields: Headers,
         producer: Any,
-        max_size: int,
+        reading: _Body,
     ) -> Response:
         try:
             response = await agent.request(method, url, fields, producer)
+            way.answered = True
             found = {
                 name.decode("latin-1").lower(): values[0].decode("latin-1")
                 for name, values in response.headers.getAllRawHeaders()
             }
-            reading = _Body(max_size)
             response.deliverBody(reading)
-            content = await reading.done
+            if reading.truncate:
+                timer = self._reactor.callLater(BODY_TIMEOUT, reading.enough)
+                try:
+                    content = await reading.done
+                finally:
+                    if timer.active():
+                        timer.cancel()
+            else:
+                content = await reading.done
         except HTTPError:
             raise
         except Exception as exc:
@@ -138,14 +160,12 @@ class HTTPClient:
 class _Addresses:
     """Connects to the first address of a host that takes a connection."""
 
-    def __init__(
-        self, reactor: Any, resolve: Resolve, host: str, port: int, failures: list[Exception]
-    ) -> None:
+    def __init__(self, reactor: Any, resolve: Resolve, host: str, port: int, way: _Way) -> None:
         self._reactor = reactor
         self._resolve = resolve
         self._host = host
         self._port = port
-        self._failures = failures
+        self._way = way
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
@@ -159,7 +179,7 @@ class _Addresses:
                 ips = list(await self._resolve(self._host))
             except Exception as exc:
                 # The agent would wrap it.
-                self._failures.append(exc)
+                self._way.failures.append(exc)
                 raise
         if not ips:
             raise HTTPError(f"{self._host} has no addresses")
@@ -169,12 +189,31 @@ class _Addresses:
             make = TCP6ClientEndpoint if ":" in ip else TCP4ClientEndpoint
             endpoint: Any = make(self._reactor, ip, self._port, timeout=share)
             try:
-                return await endpoint.connect(factory)
+                protocol = await endpoint.connect(factory)
             except (CancelledError, ConnectingCancelledError):
                 raise  # Nobody waits any more, not for another address either.
             except Exception as exc:  # noqa: BLE001 - the next address may do
                 last = exc
+            else:
+                self._bound(protocol)
+                return protocol
         raise HTTPError(f"connecting to {self._host}: {last}") from last
+
+    def _bound(self, protocol: Any) -> None:
+        """End the connection if too much comes before there is a response."""
+        way, take = self._way, protocol.dataReceived
+        seen = 0
+
+        def bounded(data: bytes) -> None:
+            nonlocal seen
+            seen += len(data)
+            if not way.answered and seen > MAX_HEAD:
+                way.failures.append(HTTPError("response with too large a header"))
+                protocol.transport.abortConnection()
+                return
+            take(data)
+
+        protocol.dataReceived = bounded
 
 
 @implementer(IAgentEndpointFactory)
@@ -189,13 +228,14 @@ class _Way:
         self._resolve = resolve
         self._ports = ports
         self._tls: ClientTLS | None = None
-        self._failures: list[Exception] = []
+        self.failures: list[Exception] = []
+        self.answered = False
 
     def endpointForURI(self, uri: URI) -> Any:  # noqa: N802 - Twisted's name
         """See IAgentEndpointFactory."""
         host = uri.host.decode("ascii").strip("[]")
         port = self._ports.get(uri.port, uri.port)
-        endpoint: Any = _Addresses(self._reactor, self._resolve, host, port, self._failures)
+        endpoint: Any = _Addresses(self._reactor, self._resolve, host, port, self)
         if uri.scheme == b"https":
             self._tls = ClientTLS(host, self._roots, verify=True, alpn=[b"http/1.1"])
             creator: Any = self._tls
@@ -206,8 +246,8 @@ class _Way:
         """The error that a caller can do something with."""
         if self._tls is not None and self._tls.problem is not None:
             return self._tls.problem
-        if self._failures:
-            return self._failures[0]
+        if self.failures:
+            return self.failures[0]
         for reason in getattr(exc, "reasons", None) or ():
             if isinstance(reason.value, HTTPError | VerificationError):
                 return reason.value
@@ -216,18 +256,25 @@ class _Way:
 
 
 class _Body(Protocol):
-    """Reads a body, but not more than it may have."""
+    """Reads a body, but not more than it may have; with `truncate`, that much is enough."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, truncate: bool = False) -> None:
         self._limit = limit
+        self.truncate = truncate
         self._parts: list[bytes] = []
         self._size = 0
         self.done: Deferred[bytes] = Deferred(self._cancel)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Keep some more."""
+        if self.done.called:
+            return
         self._size += len(data)
         if self._size > self._limit:
+            if self.truncate:
+                self._parts.append(data)
+                self.enough()
+                return
             self._fail(TooLarge(f"response of more than {self._limit} bytes"))
             return
         self._parts.append(data)
@@ -238,10 +285,16 @@ class _Body(Protocol):
             return
         # Without a length, a body that the end of the connection ends may be cut short: TLS
         # tells (RFC 9112 9.8), but not all servers end it as they should.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(b"".join(self._parts))
+        if self.truncate or reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._parts)[: self._limit])
         else:
             self.done.errback(HTTPError(f"response was cut short: {reason.value}"))
+
+    def enough(self) -> None:
+        """Give what is there, and end the connection."""
+        if not self.done.called:
+            self.done.callback(b"".join(self._parts)[: self._limit])
+        self._drop()
 
     def _cancel(self, done: Deferred[bytes]) -> None:
         self._drop()

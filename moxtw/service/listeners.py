@@ -36,6 +36,8 @@ from moxtw.net.listen import adopt, bind_socket, wrap_factory
 from moxtw.net.tls import ServerTLS
 from moxtw.net.tlsclient import Roots
 from moxtw.queue.delivery import Target
+from moxtw.queue.hookcall import HookCaller, make_client
+from moxtw.queue.hooks import HookService
 from moxtw.queue.mtasts import PolicyCache, Refresher
 from moxtw.queue.operations import QueueOperations
 from moxtw.queue.service import QueueService
@@ -82,6 +84,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self._queue_stopped: Deferred[Any] = succeed(None)
+        self._hooks_stopped: Deferred[Any] = succeed(None)
         store, config = self.store, self.config
         ca = self.static.tls.ca
         roots = Roots(
@@ -111,6 +114,10 @@ class Parts:
             local=self._local_target() if self.localserve else None,
             policy=Safety(policies, for_pkg(self.resolver, "dane"), self.reactor),
         )
+        self.hook_caller = HookCaller(
+            make_client(for_pkg(self.resolver, "webhook"), self.reactor, roots), self.reactor
+        )
+        self.hooks = HookService(store, config, self.hook_caller, self.reactor)
         self.submit = Submitter(store, config)
         self.trainer = Trainer(store, self._junk_params, self.reactor)
         self.admin = AdminContext(
@@ -210,6 +217,7 @@ class Parts:
         """Start what works in the background, before connections are accepted."""
         self.control.startService()
         self.queue.startService()
+        self.hooks.startService()
         if not self.localserve:
             self.refresher.startService()
             self.reports.startService()
@@ -224,10 +232,12 @@ class Parts:
             if service.running:
                 service.stopService()
         self._queue_stopped = maybeDeferred(self.queue.stopService)
+        self._hooks_stopped = maybeDeferred(self.hooks.stopService)
 
     async def stop(self) -> None:
         """Stop what works in the background."""
         await self._queue_stopped
+        await self._hooks_stopped
         await self.trainer.stopService()
         await self.control.stopService()
 

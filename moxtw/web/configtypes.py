@@ -222,6 +222,7 @@ class OutgoingWebhook(ApiStruct):
     url: str = ""
     authorization: str = ""
     events: list[str] = []
+    signing_key: str = ""
 
 
 class IncomingWebhook(ApiStruct):
@@ -229,6 +230,7 @@ class IncomingWebhook(ApiStruct):
 
     url: str = ""
     authorization: str = ""
+    signing_key: str = ""
 
 
 class SubjectPass(ApiStruct):
