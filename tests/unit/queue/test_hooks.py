@@ -373,7 +373,7 @@ class Restarts(Case):
         (hook,) = self.waiting()
         self.assertEqual(hook.attempts, 11)
         for _ in range(10):
-            self.client.answer = Deferred()
+            self.client.answer = lambda method, url: Deferred()
             job(self.store, hooklists.set_next_attempt, [hook.id], 0)
             # As if killed.
             self.service.stopService()
