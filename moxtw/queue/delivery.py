@@ -49,6 +49,8 @@ class Trouble(enum.Enum):
     """The server lacks an extension that the message needs, or the message exceeds a limit."""
     LOCAL = "local"
     """Our side: DNS, configuration, content."""
+    SUPPRESSED = "suppressed"
+    """The account sends nothing to this address."""
 
 
 class DeliveryError(Exception):

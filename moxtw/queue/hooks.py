@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from moxtw.config.dynamic import Dynamic
 from moxtw.log import Logger
 from moxtw.queue.hookcall import Answer, HookCaller
 from moxtw.queue.routes import Config
@@ -67,9 +68,9 @@ def wait_after(attempts_before: int, random: Any) -> int:
     return wait + wait * share // 10_000
 
 
-def keep_period(config: Config, account: str) -> int:
+def keep_period(dynamic: Dynamic, account: str) -> int:
     """Microseconds that an account's retired hooks are kept, 0: not at all."""
-    known = config.dynamic.accounts.get(account)
+    known = dynamic.accounts.get(account)
     if known is None:
         return KEEP_WITHOUT_ACCOUNT * SECOND
     return int(known.keep_retired_webhook_period.seconds * SECOND)
@@ -302,7 +303,7 @@ class HookService(Service):
         result.error = answer.error
         result.response = answer.response
         final = answer.success or hook.attempts >= MAX_ATTEMPTS
-        keep = keep_period(self._config, hook.account)
+        keep = keep_period(self._config.dynamic, hook.account)
 
         def job(tx: Tx) -> int | None:
             if final:

@@ -12,8 +12,9 @@ from typing import Final
 
 from moxtw import metrics
 from moxtw.log import Logger
+from moxtw.mail.address import base_address, pack_address
 from moxtw.mail.header import MAX_HEADER_BYTES
-from moxtw.queue import notify
+from moxtw.queue import events, hooktypes, notify
 from moxtw.queue.attempt import Attempt, Outcome, Source
 from moxtw.queue.delivery import DeliveryError, Trouble
 from moxtw.queue.notify import Notification
@@ -23,7 +24,7 @@ from moxtw.store import accounts, outgoing, queuedb, queuelists, suppressions
 from moxtw.store.content import SMALL, Spooled
 from moxtw.store.db import Store
 from moxtw.store.errors import NoContent, NoSuchAccount
-from moxtw.store.queuerecord import Queued, Result
+from moxtw.store.queuerecord import Queued, Result, Retired
 from moxtw.store.tx import Tx
 
 log = Logger("queue")
@@ -51,6 +52,8 @@ class _End:
     action: str = ""
     content: Spooled | None = None
     notification: Notification | None = None
+    # What webhooks are told of, if it is not what the outcome says.
+    event: str = ""
 
 
 def keep_period(config: Config, account: str) -> int:
@@ -170,7 +173,9 @@ async def cancel(store: Store, config: Config, ids: Sequence[int], *, notice: bo
         message.results.append(Result(now, error=CANCELED))
         message.delivering = False
         outcome = Outcome(error, text=CANCELED)
-        end = _End(message, outcome, False, True)
+        end = _End(
+            message, outcome, False, True, event=hooktypes.FAILED if notice else hooktypes.CANCELED
+        )
         ends.append(end)
         if notice:
             end.action = notify.wanted(message, outcome, success=False, final=True)
@@ -258,30 +263,62 @@ def _store(tx: Tx, config: Config, end: _End) -> None:
         notify.store(tx, config.static, end.notification, end.content)
     if not end.success and not end.final:
         queuedb.postpone(tx, message)
+        _tell_event(tx, config, end)
         return
-    if not end.success and end.outcome.code and suppresses(tx, message, end.outcome):
-        suppressions.suppress(
-            tx,
-            message.sender_account,
-            message.recipient_base,
-            message.recipient,
-            manual=False,
-            reason=_reason(end.outcome),
-        )
+    suppressing = (
+        not end.success
+        and end.outcome.code != 0
+        and suppress(tx, message, end.outcome.code, end.outcome.secode)
+    )
     queuedb.retire(tx, message, end.success, keep_period(config, message.sender_account))
+    _tell_event(tx, config, end, suppressing)
 
 
-def suppresses(tx: Tx, message: Queued, outcome: Outcome) -> bool:
-    """Whether a final failure means that nothing more should be sent to the address."""
-    code = outcome.code
-    if code in _BAD_CODES or (500 <= code < 600 and outcome.secode in _BAD_SECODES):
-        return True
-    return queuedb.others_failed(tx, message)
+def _tell_event(tx: Tx, config: Config, end: _End, suppressing: bool = False) -> None:
+    outcome = end.outcome
+    error = "" if outcome.error is None else outcome.error.text
+    event = end.event
+    if not event:
+        if end.success:
+            event = hooktypes.DELIVERED
+        elif not end.final:
+            event = hooktypes.DELAYED
+        elif outcome.error is not None and outcome.error.trouble is Trouble.SUPPRESSED:
+            event = hooktypes.SUPPRESSED
+        else:
+            event = hooktypes.FAILED
+    events.add(
+        tx,
+        config,
+        end.message,
+        event,
+        code=outcome.code,
+        secode=outcome.secode,
+        error=error,
+        suppressing=suppressing,
+    )
 
 
-def _reason(outcome: Outcome) -> str:
-    enhanced = f" {outcome.code // 100}.{outcome.secode}" if outcome.secode else ""
-    return f"delivery failed with smtp code {outcome.code}{enhanced}"
+def suppress(
+    tx: Tx, message: Queued | Retired, code: int, secode: str, source: str = "delivery"
+) -> bool:
+    """After a final failure with an SMTP code: suppress the address if that is what it means.
+
+    True if it was added to the list now.
+    """
+    bad = code in _BAD_CODES or (500 <= code < 600 and secode in _BAD_SECODES)
+    if not bad and not queuedb.others_failed(tx, message):
+        return False
+    enhanced = f" {code // 100}.{secode}" if secode else ""
+    added = suppressions.suppress(
+        tx,
+        message.sender_account,
+        base_address(message.recipient_localpart, message.recipient_domain),
+        pack_address(message.recipient_localpart, message.recipient_domain),
+        manual=False,
+        reason=f"{source} failed with smtp code {code}{enhanced}",
+    )
+    return added is not None
 
 
 def _log_end(end: _End) -> None:

@@ -388,7 +388,7 @@ class QueueService(Service):
         for message_id, reason in begun.suppressed.items():
             attempt.fail(
                 DeliveryError(
-                    Trouble.LOCAL,
+                    Trouble.SUPPRESSED,
                     f"address is on the suppression list of the account: {reason}",
                     permanent=True,
                 ),

@@ -17,6 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from moxtw.mail.address import base_address
 from moxtw.store import content
 from moxtw.store.errors import StoreError
 from moxtw.store.queuerecord import (
@@ -26,6 +27,7 @@ from moxtw.store.queuerecord import (
     NewQueued,
     Queued,
     Result,
+    Retired,
     dsn_to_json,
     queued_row,
     results_of,
@@ -517,12 +519,12 @@ def retire(tx: Tx, message: Queued, success: bool, keep: int) -> None:
     )
 
 
-def others_failed(tx: Tx, message: Queued) -> bool:
+def others_failed(tx: Tx, message: Queued | Retired) -> bool:
     """Whether the two latest other messages to the same address that are retired failed."""
     rows = tx.all(
         _OTHER_RETIRED,
         account=message.sender_account,
-        address=message.recipient_base,
+        address=base_address(message.recipient_localpart, message.recipient_domain),
         i=message.id,
     )
     return len(rows) == 2 and not any(row[0] for row in rows)
