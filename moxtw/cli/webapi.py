@@ -22,13 +22,13 @@ def webapi(invocation: Invocation) -> None:
     from moxtw.web.webapi.examples import EXAMPLES, indented
 
     if not invocation.args:
-        for name, example in sorted(EXAMPLES.items()):
+        for name, example in EXAMPLES.items():
             invocation.print(f"{name}\n    {example.doc}")
         return
     found = EXAMPLES.get(invocation.args[0])
     if found is None:
         raise CommandError(
-            f"no method {invocation.args[0]!r}: there are {', '.join(sorted(EXAMPLES))}"
+            f"no method {invocation.args[0]!r}: there are {', '.join(EXAMPLES)}"
         )
     invocation.print(f"{found.name}: {found.doc}")
     invocation.print(f"\nExample of a request:\n{indented(found.request)}")

@@ -192,6 +192,12 @@ class QueueOperations:
         base = _base(address)
         return await self._store.write(lambda tx: suppressions.unsuppress(tx, account, base))
 
+    async def suppress_present(self, account: str, address: str) -> bool:
+        """Whether an account sends nothing to an address."""
+        base = _base(address)
+        found = await self._store.read(lambda tx: suppressions.suppression(tx, account, base))
+        return found is not None
+
     async def suppress_lookup(self, account: str, address: str) -> list[Suppression]:
         """The entries for an address, of an account or (empty) of any."""
         base = _base(address)

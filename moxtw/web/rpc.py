@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from klein import Klein, Response
@@ -29,6 +29,8 @@ from moxtw.web.typewords import Cleaner, Cleaners, Describer
 from moxtw.web.visit import SECURITY_HEADERS, HeaderDict, Origin, Visit, header
 
 log = Logger("webapi-rpc")
+
+T = TypeVar("T")
 
 BAD_FUNCTION: Final = "sherpa:badFunction"
 BAD_REQUEST: Final = "sherpa:badRequest"
@@ -360,13 +362,13 @@ def plain(status: int, text: str, headers: HeaderDict | None = None) -> Response
     )
 
 
-def shielded(awaitable: Awaitable[Response]) -> Deferred[Response]:
+def shielded(awaitable: Awaitable[T]) -> Deferred[T]:
     """Run to the end even when the client goes away.
 
     Klein cancels what a closed connection waits for; an operation that was begun must not
     stop half-way.
     """
-    outer: Deferred[Response] = Deferred()
+    outer: Deferred[T] = Deferred()
     inner = Deferred.fromCoroutine(_coroutine(awaitable))
     inner.addCallbacks(
         lambda response: None if outer.called else outer.callback(response),
@@ -375,5 +377,5 @@ def shielded(awaitable: Awaitable[Response]) -> Deferred[Response]:
     return outer
 
 
-async def _coroutine(awaitable: Awaitable[Response]) -> Response:
+async def _coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable

@@ -17,6 +17,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from moxtw.web.flow import send_pieces
 from moxtw.web.pages import html
 from moxtw.web.site import method_not_allowed
 
@@ -169,52 +170,19 @@ class StaticFiles(Resource):
             found.file.close()
 
     async def _copy(self, request: Any, file: IO[bytes], start: int, left: int) -> None:
-        flow = _Flow()
-        request.registerProducer(flow, True)
+        await self._run(file.seek, start)
 
-        def read(size: int) -> bytes:
-            return file.read(size)
+        async def following() -> bytes:
+            nonlocal left
+            if left <= 0:
+                return b""
+            data: bytes = await self._run(file.read, min(left, CHUNK))
+            left -= len(data)
+            return data
 
-        try:
-            await self._run(file.seek, start)
-            while left > 0:
-                await flow.ready()
-                data = await self._run(read, min(left, CHUNK))
-                if not data or flow.stopped or request._disconnected:
-                    if not data:
-                        # Shorter than it was: the client must see that the answer is cut off.
-                        request.transport.abortConnection()
-                    return
-                left -= len(data)
-                request.write(data)
-        finally:
-            if not request._disconnected:
-                request.unregisterProducer()
-
-
-class _Flow:
-    """Tells when the client can take more (IPushProducer)."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._paused: Deferred[None] | None = None
-
-    async def ready(self) -> None:
-        if self._paused is not None:
-            await self._paused
-
-    def pauseProducing(self) -> None:  # noqa: D102
-        if self._paused is None:
-            self._paused = Deferred()
-
-    def resumeProducing(self) -> None:  # noqa: D102
-        paused, self._paused = self._paused, None
-        if paused is not None:
-            paused.callback(None)
-
-    def stopProducing(self) -> None:  # noqa: D102
-        self.stopped = True
-        self.resumeProducing()
+        if await send_pieces(request, following) and left > 0:
+            # Shorter than it was: the client must see that the answer is cut off.
+            request.transport.abortConnection()
 
 
 def _open(path: Path) -> _File:

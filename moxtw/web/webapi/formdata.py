@@ -134,6 +134,8 @@ def _multipart(view: memoryview, boundary: bytes) -> Form:
             raise FormError("part of the form without a name")
         name = params[b"name"].decode("utf-8", "replace")
         if b"filename" in params:
+            if not params[b"filename"] and not data:
+                continue  # What browsers send for a field without a file.
             filename = params[b"filename"].replace(b"%22", b'"').decode("utf-8", "replace")
             upload = Upload(filename, content_type, content_id, data)
             form.files.setdefault(name, []).append(upload)

@@ -18,6 +18,7 @@ from moxtw.mail.address import Address, AddressError, IPDomain, Path, parse_addr
 from moxtw.mail.compose import ComposeError, Composer, FilePart, NameAddress
 from moxtw.mail.dates import format_date
 from moxtw.mail.headerwriter import HeaderWriter
+from moxtw.mail.readable import NameAddress as JSONAddress
 from moxtw.queue.submit import SubmitError, SubmitRequest, Submitter
 from moxtw.store import accounts, mailboxes, messages
 from moxtw.store.auth import Login
@@ -36,7 +37,6 @@ from moxtw.web.webapi.types import (
     Submission,
     WebapiError,
 )
-from moxtw.web.webapi.types import NameAddress as JSONAddress
 
 log = Logger("webapi")
 

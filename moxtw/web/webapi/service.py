@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Final
 
 import msgspec
@@ -20,16 +19,21 @@ from moxtw.admin.context import AdminContext
 from moxtw.log import Logger
 from moxtw.queue.submit import Submitter
 from moxtw.store.auth import OK, Attempt, Authenticator, Login, LoginFailed
+from moxtw.store.errors import NoContent
 from moxtw.web.channel import Body
+from moxtw.web.flow import send_pieces
 from moxtw.web.pages import page
 from moxtw.web.rpc import PlainError, plain, shielded
 from moxtw.web.sessions import FAILURE_DELAY
 from moxtw.web.typewords import Cleaners
 from moxtw.web.visit import SECURITY_HEADERS, Origin, Visit, header
-from moxtw.web.webapi.examples import SEND, indented
+from moxtw.web.webapi.descriptions import index_page, method_page
+from moxtw.web.webapi.examples import EXAMPLES
 from moxtw.web.webapi.formdata import FormError, parse_form
+from moxtw.web.webapi.messages import Messages
 from moxtw.web.webapi.send import Parts, Sender
-from moxtw.web.webapi.types import SendRequest, WebapiError
+from moxtw.web.webapi.suppressions import Suppressions
+from moxtw.web.webapi.types import Download, SendRequest, SendResult, WebapiError
 
 log = Logger("webapi")
 
@@ -44,16 +48,17 @@ def body_limit(max_size: int) -> int:
     return max_size + max_size // 2 + (1 << 20)
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A method: `call` gets login, visit, request and files."""
+@dataclass(slots=True)
+class Call:
+    """A call: who asks for what. `parts` are the files of a message to send."""
 
-    name: str
-    doc: str
-    request_type: type[Any]
-    call: Callable[[Login, Visit, Any, Parts], Awaitable[Any]]
-    example_request: Any
-    example_result: Any
+    login: Login
+    visit: Visit
+    request: Any
+    parts: Parts | None
+
+
+Handler = Callable[[Call], Awaitable[Any]]
 
 
 class WebAPI:
@@ -66,15 +71,16 @@ class WebAPI:
         *,
         origin: Origin,
         authenticator: Authenticator,
-        methods: Sequence[Method],
+        methods: Mapping[str, Handler],
     ) -> None:
         self._admin = admin
         self._path = path
         self._origin = origin
         self._authenticator = authenticator
-        self._methods = {method.name: method for method in methods}
+        self._methods = methods
         cleaners = Cleaners()
-        self._cleaners = {m.name: cleaners.make(m.request_type) for m in methods}
+        self._types = {name: type(EXAMPLES[name].request) for name in methods}
+        self._cleaners = {name: cleaners.make(kind) for name, kind in self._types.items()}
         self._large = DeferredLock()
 
     def route(self, app: Klein) -> None:
@@ -90,10 +96,10 @@ class WebAPI:
 
         @app.route("/v0/")  # type: ignore[type-var]
         def index(request: Request) -> Response:
-            return page(request, "moxtw webapi", self._index())
+            return page(request, "moxtw webapi", index_page(self._methods))
 
         @app.route("/v0/<path:name>")  # type: ignore[type-var]
-        def method(request: Request, name: str) -> Response | Deferred[Response]:
+        def method(request: Request, name: str) -> Response | Deferred[Response | bytes]:
             return self.method(request, name)
 
         @app.route("/<path:rest>")  # type: ignore[type-var]
@@ -112,63 +118,104 @@ class WebAPI:
     def _not_allowed(self, request: Request, allow: str) -> Response:
         return plain(405, self._origin(request).text("method not allowed"), {"Allow": allow})
 
-    def method(self, request: Request, name: str) -> Response | Deferred[Response]:
+    def method(self, request: Request, name: str) -> Response | Deferred[Response | bytes]:
         """Answer v0/<method>: GET describes it, POST calls it."""
-        method = self._methods.get(name)
-        if method is None:
+        if name not in self._methods:
             return self._not_found(request)
         if request.method in (b"GET", b"HEAD"):
-            return page(request, f"moxtw webapi: {name}", _method_page(method))
+            return page(request, f"moxtw webapi: {name}", method_page(EXAMPLES[name]))
         if request.method != b"POST":
             return self._not_allowed(request, "GET, HEAD, POST")
-        return shielded(self._call(request, method))
+        return shielded(self._call(request, name))
 
     # -- Calls -------------------------------------------------------------------------
 
-    async def _call(self, request: Request, method: Method) -> Response:
+    async def _call(self, request: Request, name: str) -> Response | bytes:
+        """The answer; empty bytes if it has been written already."""
         visit = self._origin(request)
         started = self._admin.clock.seconds()
         result = "ok"
+        response: Response | bytes
         try:
+            if header(request, "Sec-Fetch-Site") == "cross-site":
+                # A browser that knows the password sends it for pages of others, too.
+                raise PlainError(403, "not to be called from pages of other sites")
             login = await self._login(request, visit)
             request.auth_account = login.account  # type: ignore[attr-defined]
-            response = await self._run(request, visit, login, method)
+            value = await self._run(request, visit, login, name)
+            if isinstance(value, Download):
+                await self._download(request, value)
+                response = b""
+            else:
+                response = _json(200, value)
         except PlainError as exc:
-            result = "badauth" if exc.status == 401 else "internal"
+            result = "badauth" if exc.status in (401, 403, 429) else "internal"
             response = plain(exc.status, visit.text(str(exc)), exc.headers)
         except WebapiError as exc:
             result = exc.code
-            log.debug("webapi error", cid=visit.cid, method=method.name, code=exc.code, err=exc)
+            log.debug("webapi error", cid=visit.cid, method=name, code=exc.code, err=exc)
             body = {"Code": exc.code, "Message": visit.text(str(exc))}
             response = _json(400, body)
         except Exception as exc:  # noqa: BLE001 - the one place that answers for all of them
             result = "internal"
-            log.failure("webapi call failed", exc, cid=visit.cid, method=method.name)
+            log.failure("webapi call failed", exc, cid=visit.cid, method=name)
             response = plain(500, visit.text("internal error"))
-        metrics.webapi_results_total.labels(method.name, result).inc()
-        metrics.webapi_duration_seconds.labels(method.name).observe(
+        metrics.webapi_results_total.labels(name, result).inc()
+        metrics.webapi_duration_seconds.labels(name).observe(
             self._admin.clock.seconds() - started
         )
         return response
 
-    async def _run(self, request: Request, visit: Visit, login: Login, method: Method) -> Response:
+    async def _run(self, request: Request, visit: Visit, login: Login, name: str) -> Any:
         body = request.content
         size = body.size if isinstance(body, Body) else _size(body)
         content_type = header(request, "Content-Type")
         store = self._admin.store
+        handler = self._methods[name]
         if size <= _SMALL:
-            parsed, parts = self._parse(method, content_type, body)
-            return _json(200, await method.call(login, visit, parsed, parts))
+            parsed, parts = self._parse(name, content_type, body)
+            return await handler(Call(login, visit, parsed, parts))
         if size > _LARGE:
             await self._large.acquire()
         try:
-            parsed, parts = await store.run(self._parse, method, content_type, body)
-            return _json(200, await method.call(login, visit, parsed, parts))
+            parsed, parts = await store.run(self._parse, name, content_type, body)
+            return await handler(Call(login, visit, parsed, parts))
         finally:
             if size > _LARGE:
                 self._large.release()
 
-    def _parse(self, method: Method, content_type: str, body: Any) -> tuple[Any, Parts]:
+    async def _download(self, request: Any, download: Download) -> None:
+        """Write an answer of bytes as fast as the client takes it."""
+        run = self._admin.store.run
+        try:
+            first = await run(download.following)
+            headers = request.responseHeaders
+            for key, value in SECURITY_HEADERS.items():
+                headers.setRawHeaders(key, [value])
+            for key, value in download.headers.items():
+                headers.setRawHeaders(key, [value])
+            headers.setRawHeaders("Cache-Control", ["no-store"])
+            headers.setRawHeaders("Content-Type", [download.content_type])
+            if download.size is not None:
+                headers.setRawHeaders("Content-Length", [str(download.size)])
+            elif len(first) == 0:
+                headers.setRawHeaders("Content-Length", ["0"])
+            request.setResponseCode(200)
+            if request._disconnected:
+                return
+            request.write(first)
+            if first:
+                try:
+                    await send_pieces(request, lambda: run(download.following))
+                except (NoContent, OSError) as exc:
+                    log.error("message cannot be read", cid=request.cid, err=exc)
+                    if not request._disconnected:
+                        # The client must see that the answer is cut off.
+                        request.transport.abortConnection()
+        finally:
+            await run(download.close)
+
+    def _parse(self, name: str, content_type: str, body: Any) -> tuple[Any, Parts | None]:
         """The request and its files. Blocks if they are large. Raises WebapiError."""
         try:
             form = parse_form(content_type, body)
@@ -178,20 +225,25 @@ class WebAPI:
         if not texts:
             raise WebapiError("protocol", "no field request in the form")
         try:
-            parsed = self._decode(method, texts[0])
+            parsed = self._decode(name, texts[0])
         except (ValueError, RecursionError) as exc:
             raise WebapiError("protocol", f"request: {exc}") from exc
-        return parsed, Parts(parsed, form.files)
+        if isinstance(parsed, SendRequest):
+            return parsed, Parts(parsed, form.files)
+        if form.files:
+            raise WebapiError("protocol", "the method takes no files")
+        return parsed, None
 
-    def _decode(self, method: Method, text: bytes | bytearray) -> Any:
+    def _decode(self, name: str, text: bytes | bytearray) -> Any:
+        kind = self._types[name]
         try:
-            return msgspec.json.decode(text, type=method.request_type)
+            return msgspec.json.decode(text, type=kind)
         except msgspec.ValidationError:
             # Once more, with nulls for empty lists allowed: that takes more memory.
-            clean = self._cleaners[method.name]
+            clean = self._cleaners[name]
             if clean is None:
                 raise
-            return msgspec.convert(clean(msgspec.json.decode(text)), method.request_type)
+            return msgspec.convert(clean(msgspec.json.decode(text)), kind)
 
     async def _login(self, request: Request, visit: Visit) -> Login:
         """Who calls, by HTTP basic authentication (RFC 7617). Raises PlainError."""
@@ -225,21 +277,6 @@ class WebAPI:
         if wait is not None:
             await wait
         return login
-
-    def _index(self) -> str:
-        methods = "".join(
-            f'<li><a href="{name}"><code>{name}</code></a>: {escape(method.doc)}</li>\n'
-            for name, method in self._methods.items()
-        )
-        return (
-            "<h1>moxtw webapi</h1>\n"
-            "<p>An HTTP API for programs. A call is a <code>POST</code> to the name of a method, "
-            "with HTTP basic authentication (an e-mail address of the account, and its "
-            "password), and a form with a field <code>request</code> that holds a JSON object. "
-            "The answer is a JSON object with status 200. When the call fails it has status 400, "
-            "and fields <code>Code</code> and <code>Message</code>.</p>\n"
-            f"<ul>\n{methods}</ul>\n"
-        )
 
 
 def _size(body: Any) -> int:
@@ -277,20 +314,6 @@ def _json(status: int, value: Any) -> Response:
     )
 
 
-def _method_page(method: Method) -> str:
-    example = indented(method.example_request)
-    result = indented(method.example_result)
-    return (
-        f"<h1>{method.name}</h1>\n<p>{escape(method.doc)}</p>\n"
-        '<form method="POST" enctype="multipart/form-data">\n'
-        f'<p><textarea name="request" aria-label="request">{escape(example)}</textarea></p>\n'
-        '<p><button type="submit">Call</button></p></form>\n'
-        f"<h2>Example of a request</h2>\n<pre>{escape(example)}</pre>\n"
-        f"<h2>Example of an answer</h2>\n<pre>{escape(result)}</pre>\n"
-        '<p><a href="./">All methods</a></p>\n'
-    )
-
-
 def make_webapi(
     admin: AdminContext,
     path: str,
@@ -302,9 +325,30 @@ def make_webapi(
 ) -> Any:
     """The resource of the API at a URL path; `max_size` of a message in bytes."""
     sender = Sender(admin, submit, max_size)
-    methods = [
-        Method(SEND.name, SEND.doc, SendRequest, sender.send, SEND.request, SEND.result),
-    ]
+    suppressions = Suppressions(admin.queue)
+    messages = Messages(admin.store)
+
+    async def send(call: Call) -> SendResult:
+        assert call.parts is not None
+        return await sender.send(call.login, call.visit, call.request, call.parts)
+
+    def simple(operation: Callable[[Login, Any], Awaitable[Any]]) -> Handler:
+        return lambda call: operation(call.login, call.request)
+
+    methods: dict[str, Handler] = {
+        "Send": send,
+        "SuppressionList": simple(suppressions.list),
+        "SuppressionAdd": simple(suppressions.add),
+        "SuppressionRemove": simple(suppressions.remove),
+        "SuppressionPresent": simple(suppressions.present),
+        "MessageGet": simple(messages.get),
+        "MessageRawGet": simple(messages.raw),
+        "MessagePartGet": simple(messages.part),
+        "MessageDelete": simple(messages.delete),
+        "MessageFlagsAdd": simple(messages.flags_add),
+        "MessageFlagsRemove": simple(messages.flags_remove),
+        "MessageMove": simple(messages.move),
+    }
     app = Klein()
     WebAPI(admin, path, origin=origin, authenticator=authenticator, methods=methods).route(app)
     return app.resource()
