@@ -79,6 +79,7 @@ class SubmitRequest:
     extra: for webhooks, besides what X-Mox-Extra fields give.
     together: called in the transaction that queues the message, with what was saved of its
         content: to keep a copy that shares the content, or nothing of both.
+    recorded: called at the end of that transaction with what was queued.
     """
 
     account: str
@@ -98,6 +99,7 @@ class SubmitRequest:
     authenticated: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
     together: Callable[[Tx, dict[int, int]], None] | None = None
+    recorded: Callable[[Tx, list[Submitted]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,7 @@ class Submitter:
                 strict=True,
             )
         ]
-        ids = await self._queue(request, account, rows)
-        return [
-            Submitted(recipient, message, from_id, sender)
-            for recipient, message, (sender, from_id) in zip(
-                request.recipients, ids, senders, strict=True
-            )
-        ]
+        return await self._queue(request, account, rows, senders)
 
     # -- Checks ------------------------------------------------------------------------
 
@@ -302,11 +298,15 @@ class Submitter:
         return senders
 
     async def _queue(
-        self, request: SubmitRequest, account: AccountConfig, rows: list[NewQueued]
-    ) -> list[int]:
+        self,
+        request: SubmitRequest,
+        account: AccountConfig,
+        rows: list[NewQueued],
+        senders: Sequence[tuple[Path, str]],
+    ) -> list[Submitted]:
         recipients = [path.form() for path in request.recipients]
 
-        def job(tx: Tx) -> list[int]:
+        def job(tx: Tx) -> list[Submitted]:
             account_id = accounts.get(tx, request.account).id
             outgoing.check_limits(
                 tx,
@@ -320,7 +320,15 @@ class Submitter:
             outgoing.add(tx, account_id, recipients)
             if request.together is not None:
                 request.together(tx, saved)
-            return ids
+            submitted = [
+                Submitted(recipient, message, from_id, sender)
+                for recipient, message, (sender, from_id) in zip(
+                    request.recipients, ids, senders, strict=True
+                )
+            ]
+            if request.recorded is not None:
+                request.recorded(tx, submitted)
+            return submitted
 
         try:
             return await self._store.write(job)

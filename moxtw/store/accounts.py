@@ -21,6 +21,7 @@ from moxtw.store.schema import (
     web_sessions,
 )
 from moxtw.store.schema_annotations import annotation_table
+from moxtw.store.schema_requests import sent_requests
 from moxtw.store.tx import Statement, Tx
 
 _COLUMNS = (accounts.c.id, accounts.c.name, accounts.c.modseq, accounts.c.disk_usage)
@@ -204,6 +205,7 @@ _DROP = [
         web_sessions,
         subscriptions,
         subject_keys,
+        sent_requests,
     )
 ]
 _DROP_KEYS = Statement(tls_public_keys.delete().where(tls_public_keys.c.account == bindparam("n")))

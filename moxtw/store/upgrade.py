@@ -24,6 +24,7 @@ from moxtw.store import (
     schema_keys,
     schema_queue,
     schema_reports,
+    schema_requests,
     schema_tlspolicy,
 )
 from moxtw.store.errors import SchemaTooNew, StoreError
@@ -176,6 +177,11 @@ def _queue_lists(up: Upgrade) -> None:
     up.execute("DROP INDEX IF EXISTS queue_retired_last_activity")
 
 
+def _sent_requests(up: Upgrade) -> None:
+    """Requests that clients may repeat."""
+    up.add_table(schema_requests.sent_requests)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -188,6 +194,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _tls_policies,
         _junk,
         _hooks,
+        _sent_requests,
         _reports,
         _queue_lists,
     ),

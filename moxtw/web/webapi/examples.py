@@ -65,6 +65,7 @@ CODES: Final = {
     "malformedMessageID": "A message id is not of the form <id@host>.",
     "sentOverQuota": "The message was queued, but the quota had no room for the copy that "
     "SaveSent asks for. Do not send it again.",
+    "idempotencyKeyReused": "Another message was sent with the same Idempotency-Key.",
     "messageNotFound": "The account has no such message, or has none any more.",
     "partNotFound": "The message has no such part.",
 }
@@ -157,6 +158,10 @@ _ALL: Final = (
             "verified TLS; false: deliver even where TLS cannot be verified. FutureRelease: "
             "begin to deliver at that time, at most 60 days ahead. SaveSent: keep a copy in the "
             "mailbox for sent messages.",
+            "To be able to repeat a call safely when no answer came, add a header "
+            "Idempotency-Key with text of your choice, unique for the message, of at most 255 "
+            "characters. Within 24 hours the message is sent only once for a key of the account, "
+            "and a repeated call gets the same answer. Calls that failed do not count.",
             "The answer has one submission for each recipient, in the order To, CC, BCC: the id "
             "in the queue, and the unique id in MAIL FROM, empty if the login address has none.",
         ),
@@ -172,6 +177,7 @@ _ALL: Final = (
             "messageTooLarge",
             "malformedMessageID",
             "sentOverQuota",
+            "idempotencyKeyReused",
         ),
         files=True,
     ),

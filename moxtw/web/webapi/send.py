@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
+
+import msgspec
 
 from moxtw import metrics
 from moxtw.admin.context import AdminContext
@@ -19,12 +22,13 @@ from moxtw.mail.compose import ComposeError, Composer, FilePart, NameAddress
 from moxtw.mail.dates import format_date
 from moxtw.mail.headerwriter import HeaderWriter
 from moxtw.mail.readable import NameAddress as JSONAddress
-from moxtw.queue.submit import SubmitError, SubmitRequest, Submitter
-from moxtw.store import accounts, mailboxes, messages
+from moxtw.queue.submit import SubmitError, SubmitRequest, Submitted, Submitter
+from moxtw.store import accounts, mailboxes, messages, sentrequests
 from moxtw.store.auth import Login
 from moxtw.store.content import Spooled
 from moxtw.store.errors import DiskFull
 from moxtw.store.model import Flag, NewMessage, SpecialUse
+from moxtw.store.sentrequests import KeyUsed
 from moxtw.store.tx import Tx
 from moxtw.version import VERSION
 from moxtw.web.visit import Visit
@@ -92,8 +96,13 @@ class Sender:
         visit: Visit,
         request: SendRequest,
         parts: Parts,
+        key: Key | None = None,
     ) -> SendResult:
-        """Check, compose and queue a message. Raises WebapiError."""
+        """Check, compose and queue a message, once for a key. Raises WebapiError."""
+        if key is not None:
+            known = await self._repeated(login, key)
+            if known is not None:
+                return known
         account = self.admin.config.dynamic.accounts.get(login.account)
         if account is None:
             raise WebapiError("server", "account is gone")
@@ -101,16 +110,37 @@ class Sender:
         content = await self._compose(message, request, parts)
         copy = self._copy(login, account, message, content) if request.SaveSent else None
         try:
-            submissions = await self._queue(login, visit, request, message, content, copy)
+            submissions = await self._queue(login, visit, request, message, content, copy, key)
+        except KeyUsed as exc:
+            # The same request came twice at once, and the other was first.
+            known = None if key is None else await self._repeated(login, key)
+            if known is None:
+                raise WebapiError("server", "request was carried out and forgotten") from exc
+            return known
         finally:
             content.discard()
         if copy is not None and copy.over_quota:
             metrics.webapi_submission_total.labels("storesenterror").inc()
-            raise WebapiError(
-                "sentOverQuota", "the message was queued, but the quota has no room for its copy"
-            )
+            raise _over_quota()
         metrics.webapi_submission_total.labels("ok").inc()
         return SendResult(message.message_id, submissions)
+
+    async def _repeated(self, login: Login, key: Key) -> SendResult | None:
+        """The answer to the request if it was carried out before. Raises WebapiError."""
+        found = await self.admin.store.read(
+            lambda tx: sentrequests.find(tx, login.account_id, key.text)
+        )
+        if found is None:
+            return None
+        if found.digest != key.digest:
+            raise WebapiError(
+                "idempotencyKeyReused",
+                "another message was sent with this Idempotency-Key: use a new one",
+            )
+        answer = msgspec.json.decode(found.answer, type=_Answer)
+        if answer.over_quota:
+            raise _over_quota()
+        return answer.result
 
     # -- Checks ------------------------------------------------------------------------
 
@@ -263,6 +293,7 @@ class Sender:
         message: _Message,
         content: Spooled,
         copy: _SentCopy | None,
+        key: Key | None,
     ) -> list[Submission]:
         author = message.author.address
         paths = [_path(recipient.address) for recipient in message.recipients]
@@ -271,6 +302,17 @@ class Sender:
             release = request.FutureRelease.astimezone(UTC)
             hold = f"until;{release.strftime('%Y-%m-%dT%H:%M:%SZ')}"
             not_before = max((release - _EPOCH) // timedelta(microseconds=1), 1)
+
+        def record(tx: Tx, queued: list[Submitted]) -> None:
+            if key is not None:
+                answer = _Answer(
+                    SendResult(message.message_id, _submissions(queued)),
+                    copy is not None and copy.over_quota,
+                )
+                sentrequests.add(
+                    tx, login.account_id, key.text, key.digest, msgspec.json.encode(answer)
+                )
+
         try:
             submitted = await self.submit(
                 SubmitRequest(
@@ -288,6 +330,7 @@ class Sender:
                     authenticated=False,
                     extra=request.Extra,
                     together=copy,
+                    recorded=None if key is None else record,
                 )
             )
         except SubmitError as exc:
@@ -304,7 +347,7 @@ class Sender:
             messageid=message.message_id,
             recipients=len(paths),
         )
-        return [Submission(one.recipient.form(), one.id, one.from_id) for one in submitted]
+        return _submissions(submitted)
 
     def _received(self, visit: Visit, recipients: Sequence[Path], *, utf8: bool) -> bytes:
         """The Received field, RFC 5321 4.4; there is no `with` for HTTP."""
@@ -330,6 +373,57 @@ class Sender:
             content, prefix=prefix, flags=int(Flag.SEEN | Flag.NOTJUNK), junk_flags=False
         )
         return _SentCopy(login.account_id, new, max(quota, 0))
+
+
+def _submissions(submitted: Sequence[Submitted]) -> list[Submission]:
+    return [Submission(one.recipient.form(), one.id, one.from_id) for one in submitted]
+
+
+def _over_quota() -> WebapiError:
+    return WebapiError(
+        "sentOverQuota", "the message was queued, but the quota has no room for its copy"
+    )
+
+
+class _Answer(msgspec.Struct):
+    """What is kept for a request with a key."""
+
+    result: SendResult
+    over_quota: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An Idempotency-Key, with a digest of the request that it stands for."""
+
+    text: str
+    digest: bytes
+
+
+def make_key(
+    text: str, login: str, request: SendRequest, uploads: Mapping[str, Sequence[Upload]]
+) -> Key:
+    """The key of a request. Blocks if that is large."""
+    digest = hashlib.sha256()
+
+    def feed(*values: bytes | memoryview) -> None:
+        for value in values:
+            digest.update(b"%d:" % len(value))
+            digest.update(value)
+
+    bare = msgspec.structs.replace(request, AlternativeFiles=[], InlineFiles=[], AttachedFiles=[])
+    feed(login.encode(), msgspec.json.encode(bare, order="deterministic"))
+    for files in (request.AlternativeFiles, request.InlineFiles, request.AttachedFiles):
+        feed(b"%d" % len(files))
+        for file in files:
+            names = (file.Name, file.ContentType, file.ContentID)
+            feed(*(name.encode("utf-8", "replace") for name in names), file.Data)
+    for field in sorted(uploads):
+        feed(field.encode("utf-8", "replace"))
+        for upload in uploads[field]:
+            names = (upload.name, upload.content_type, upload.content_id)
+            feed(*(name.encode("utf-8", "replace") for name in names), upload.data)
+    return Key(text, digest.digest())
 
 
 class _SentCopy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,12 +32,13 @@ from moxtw.web.webapi.descriptions import index_page, method_page
 from moxtw.web.webapi.examples import EXAMPLES
 from moxtw.web.webapi.formdata import FormError, parse_form
 from moxtw.web.webapi.messages import Messages
-from moxtw.web.webapi.send import Parts, Sender
+from moxtw.web.webapi.send import Key, Parts, Sender, make_key
 from moxtw.web.webapi.suppressions import Suppressions
 from moxtw.web.webapi.types import Download, SendRequest, SendResult, WebapiError
 
 log = Logger("webapi")
 
+_KEY: Final = re.compile(r"[ -~]{1,255}")
 _SMALL: Final = 1 << 16
 """Bodies up to this size are parsed on the reactor thread."""
 _LARGE: Final = 1 << 20
@@ -56,6 +58,7 @@ class Call:
     visit: Visit
     request: Any
     parts: Parts | None
+    key: Key | None = None
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -172,14 +175,19 @@ class WebAPI:
         content_type = header(request, "Content-Type")
         store = self._admin.store
         handler = self._methods[name]
+        key = header(request, "Idempotency-Key")
+        if key and not _KEY.fullmatch(key):
+            raise WebapiError(
+                "protocol", "Idempotency-Key must be 1 to 255 printable ASCII characters"
+            )
         if size <= _SMALL:
-            parsed, parts = self._parse(name, content_type, body)
-            return await handler(Call(login, visit, parsed, parts))
+            return await handler(self._parse(name, content_type, body, login, visit, key))
         if size > _LARGE:
             await self._large.acquire()
         try:
-            parsed, parts = await store.run(self._parse, name, content_type, body)
-            return await handler(Call(login, visit, parsed, parts))
+            return await handler(
+                await store.run(self._parse, name, content_type, body, login, visit, key)
+            )
         finally:
             if size > _LARGE:
                 self._large.release()
@@ -215,8 +223,10 @@ class WebAPI:
         finally:
             await run(download.close)
 
-    def _parse(self, name: str, content_type: str, body: Any) -> tuple[Any, Parts | None]:
-        """The request and its files. Blocks if they are large. Raises WebapiError."""
+    def _parse(
+        self, name: str, content_type: str, body: Any, login: Login, visit: Visit, key: str
+    ) -> Call:
+        """The call: request and its files. Blocks if they are large. Raises WebapiError."""
         try:
             form = parse_form(content_type, body)
         except FormError as exc:
@@ -229,10 +239,12 @@ class WebAPI:
         except (ValueError, RecursionError) as exc:
             raise WebapiError("protocol", f"request: {exc}") from exc
         if isinstance(parsed, SendRequest):
-            return parsed, Parts(parsed, form.files)
+            parts = Parts(parsed, form.files)
+            made = make_key(key, login.address, parsed, form.files) if key else None
+            return Call(login, visit, parsed, parts, made)
         if form.files:
             raise WebapiError("protocol", "the method takes no files")
-        return parsed, None
+        return Call(login, visit, parsed, None)
 
     def _decode(self, name: str, text: bytes | bytearray) -> Any:
         kind = self._types[name]
@@ -330,7 +342,7 @@ def make_webapi(
 
     async def send(call: Call) -> SendResult:
         assert call.parts is not None
-        return await sender.send(call.login, call.visit, call.request, call.parts)
+        return await sender.send(call.login, call.visit, call.request, call.parts, call.key)
 
     def simple(operation: Callable[[Login, Any], Awaitable[Any]]) -> Handler:
         return lambda call: operation(call.login, call.request)

@@ -7,17 +7,22 @@ import email
 import json
 from typing import Any
 
+import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 
 from moxtw.admin import accounts as account_ops
 from moxtw.admin.context import Caller
 from moxtw.store import accounts as rows
-from moxtw.store import credentials, mailboxes, messages, queuedb
+from moxtw.store import credentials, mailboxes, messages, queuedb, sentrequests
 from moxtw.store.model import Flag
+from moxtw.store.schema_requests import sent_requests
+from moxtw.store.tx import Statement
 from moxtw.web.webapi.examples import EXAMPLES
 from tests.support.admin import START
 from tests.support.store import job
 from tests.support.webapi import PASSWORD, WebapiCase
+
+KEYS = Statement(sa.select(sent_requests.c.key))
 
 
 class WebapiTests(WebapiCase):
@@ -249,6 +254,56 @@ class WebapiTests(WebapiCase):
         self.assertEqual(self.code({**self.TO, "Text": "x", "SaveSent": True}), "sentOverQuota")
         self.assertEqual(len(self.queued()), 1)
         self.assertEqual(self.sent(), [])
+
+    def test_repeated_with_a_key(self) -> None:
+        request = {**self.TO, "Text": "x", "SaveSent": True}
+        key = {"Idempotency-Key": "order 1"}
+        first = self.send(request, more=key)
+        again = dict(reversed(request.items()))
+        self.assertEqual(self.send(again, more=key), first)
+        self.assertEqual((len(self.queued()), len(self.sent())), (1, 1))
+        other = {**request, "Text": "y"}
+        self.assertEqual(self.code(other, more=key), "idempotencyKeyReused")
+        code = self.code(request, more=key, user="id@example.org")
+        self.assertEqual(code, "idempotencyKeyReused")
+        self.send(other, more={"Idempotency-Key": "order 2"})
+        self.assertEqual(len(self.queued()), 2)
+        self.ctx.clock.advance(86_401)  # type: ignore[attr-defined]
+        self.assertNotEqual(self.send(request, more=key), first)
+        (left,) = job(self.ctx.store, lambda tx: tx.all(KEYS))
+        self.assertEqual(left, ("order 1",))
+
+    def test_failures_do_not_use_a_key(self) -> None:
+        key = {"Idempotency-Key": "k"}
+        self.assertEqual(self.code(self.TO, more=key), "missingBody")
+        self.send({**self.TO, "Text": "x"}, more=key)
+        for bad in ("x" * 256, "é"):
+            more = {"Idempotency-Key": bad}
+            self.assertEqual(self.code({**self.TO, "Text": "x"}, more=more), "protocol")
+
+    def test_repeated_over_quota(self) -> None:
+        save = account_ops.save(self.ctx, Caller("cli", ""), "me", quota_message_size=100)
+        self.successResultOf(Deferred.fromCoroutine(save))
+        request = {**self.TO, "Text": "x", "SaveSent": True}
+        for _ in range(2):
+            code = self.code(request, more={"Idempotency-Key": "k"})
+            self.assertEqual(code, "sentOverQuota")
+        self.assertEqual(len(self.queued()), 1)
+
+    def test_same_key_at_once(self) -> None:
+        # As if the other request were carried out just when this one is queued.
+        request = {**self.TO, "Text": "x"}
+        key = {"Idempotency-Key": "k"}
+        first = self.send(request, more=key)
+        find, calls = sentrequests.find, []
+
+        def late(tx: Any, *args: Any) -> Any:
+            calls.append(args)
+            return None if len(calls) == 1 else find(tx, *args)
+
+        self.patch(sentrequests, "find", late)
+        self.assertEqual(self.send(request, more=key), first)
+        self.assertEqual(len(self.queued()), 1)
 
     def test_authentication(self) -> None:
         good = {**self.TO, "Text": "x"}
