@@ -82,7 +82,10 @@ def _call(invocation: Invocation, method: str, base: str) -> None:
     )
     try:
         with urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
-            kind = response.headers.get_content_type()
+            if response.headers.get_content_type() != "application/json":
+                while piece := response.read(1 << 16):
+                    invocation.write_bytes(piece)
+                return
             data = response.read()
     except HTTPError as exc:
         with exc:
@@ -91,11 +94,10 @@ def _call(invocation: Invocation, method: str, base: str) -> None:
         raise CommandError(f"{url}: {exc.reason}") from exc
     except (HTTPException, TimeoutError) as exc:
         raise CommandError(f"{url}: {exc or type(exc).__name__}") from exc
-    if kind == "application/json":
-        try:
-            data = json.dumps(json.loads(data), indent=2, ensure_ascii=False).encode() + b"\n"
-        except ValueError as exc:
-            raise CommandError(f"{url}: the answer is not JSON: {exc}") from exc
+    try:
+        data = json.dumps(json.loads(data), indent=2, ensure_ascii=False).encode() + b"\n"
+    except ValueError as exc:
+        raise CommandError(f"{url}: the answer is not JSON: {exc}") from exc
     invocation.write_bytes(data)
 
 

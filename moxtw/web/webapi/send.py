@@ -46,6 +46,10 @@ log = Logger("webapi")
 
 MAX_FUTURE: Final = timedelta(days=60)
 MAX_RECIPIENTS: Final = 1000
+MAX_HEADER: Final = 1 << 18
+"""Characters of all that goes into the header."""
+MAX_EXTRA: Final = 1 << 16
+"""Characters of extra data: it is kept for each recipient."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INLINE: Final = 1 << 18
 """Messages up to about this size are composed on the reactor thread."""
@@ -151,6 +155,7 @@ class Sender:
             raise WebapiError("missingBody", "neither Text nor HTML given")
         if len(request.From) > 1:
             raise WebapiError("multipleFrom", "more than one From address")
+        _check_sizes(request)
         if request.From:
             author = _parse_mailbox(request.From[0])
         else:
@@ -511,6 +516,22 @@ def _content(upload: Upload) -> bytes:
     if upload.content_type.lower().startswith("message/"):
         return bytes(upload.data)
     return cast(bytes, upload.data)
+
+
+def _check_sizes(request: SendRequest) -> None:
+    """Refuse what would take long to make a header of, or be kept many times."""
+    extra = sum(len(key) + len(value) for key, value in request.Extra.items())
+    if extra > MAX_EXTRA:
+        raise WebapiError("user", f"Extra is larger than {MAX_EXTRA} characters")
+    lists = (request.From, request.To, request.CC, request.BCC, request.ReplyTo)
+    size = (
+        len(request.Subject)
+        + sum(len(one) + 1 for one in request.References)
+        + sum(len(name) + len(value) + 4 for name, value in request.Headers)
+        + sum(len(one.Name) + len(one.Address) + 4 for given in lists for one in given)
+    )
+    if size > MAX_HEADER:
+        raise WebapiError("user", f"header would be larger than {MAX_HEADER} characters")
 
 
 def _plain(name: str, value: str) -> str:
