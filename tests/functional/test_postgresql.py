@@ -17,10 +17,12 @@ from twisted.trial.unittest import SkipTest, TestCase
 from moxtw.store import (
     accounts,
     changing,
+    details,
     junkdb,
     mailboxes,
     messages,
     search,
+    sentrequests,
     sorting,
     transfer,
     verify,
@@ -170,6 +172,11 @@ class PostgreSQLTests(TestCase):
             lambda tx: changing.expunge(tx, account.id, inbox.id)
         )
         self.assertEqual(gone, [1, 2, 3, 4, 5])
+        known = await store.read(lambda tx: details.details(tx, account.id, added[9].id))
+        self.assertEqual((known.mailbox, known.prefix, known.dsn), ("Inbox", b"X: y\r\n", False))
+        await store.write(lambda tx: sentrequests.add(tx, account.id, "key", b"\0", b"answer"))
+        request = await store.read(lambda tx: sentrequests.find(tx, account.id, "key"))
+        self.assertEqual(request, (b"\0", b"answer"))
         await store.write(lambda tx: mailboxes.rename(tx, account.id, "Archive", "Old/Mail"))
         copies = await store.read(
             lambda tx: search.search(tx, archive.id, search.Email(added[0].id))

@@ -277,6 +277,11 @@ class WebapiTests(WebapiCase):
         (left,) = job(self.ctx.store, lambda tx: tx.all(KEYS))
         self.assertEqual(left, ("order 1",))
 
+    def test_keys_go_with_the_account(self) -> None:
+        self.send({**self.TO, "Text": "x"}, more={"Idempotency-Key": "k"})
+        self.successResultOf(Deferred.fromCoroutine(rows.remove(self.ctx.store, "me")))
+        self.assertEqual(job(self.ctx.store, lambda tx: tx.all(KEYS)), [])
+
     def test_failures_do_not_use_a_key(self) -> None:
         key = {"Idempotency-Key": "k"}
         self.assertEqual(self.code(self.TO, more=key), "missingBody")
