@@ -45,6 +45,34 @@ async def queued(
     return await _asked(ctx.queue.messages(filter, sort))
 
 
+async def queued_pages(
+    ctx: AdminContext, caller: Caller, filter: api.Filter, sort: api.Sort
+) -> AsyncIterator[list[api.Msg]]:
+    """Queued messages in pieces, for lists of all. What is wrong with the filter is told first."""
+    _bounded(filter)
+    return await _begun(ctx.queue.pages(filter, sort))
+
+
+async def retired_pages(
+    ctx: AdminContext, caller: Caller, filter: api.RetiredFilter, sort: api.RetiredSort
+) -> AsyncIterator[list[api.MsgRetired]]:
+    """Messages that are queued no more, in pieces."""
+    _bounded(filter)
+    return await _begun(ctx.queue.retired_pages(filter, sort))
+
+
+async def _begun(pages: AsyncIterator[list[T]]) -> AsyncIterator[list[T]]:
+    """The pages, of which the first has been read."""
+    first = await _asked(anext(pages, []))
+
+    async def all_pages() -> AsyncIterator[list[T]]:
+        yield first
+        async for page in pages:
+            yield page
+
+    return all_pages()
+
+
 async def retired(
     ctx: AdminContext, caller: Caller, filter: api.RetiredFilter, sort: api.RetiredSort
 ) -> list[api.MsgRetired]:

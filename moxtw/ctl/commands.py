@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -62,6 +62,32 @@ def _table(titles: str, rows: Sequence[Sequence[str]]) -> bytes:
         + "\n"
         for row in [head, *rows]
     ).encode()
+
+
+async def _tables(
+    titles: str, pages: AsyncIterator[list[T]], row: Callable[[T], Sequence[str]]
+) -> AsyncIterator[bytes]:
+    """A table as its rows come; columns get wider if they must."""
+    lines: list[Sequence[str]] = [titles.split()]
+    widths = [len(title) for title in lines[0]]
+    async for page in pages:
+        if not page:
+            continue
+        lines += [row(each) for each in page]
+        widths = [
+            max(width, *map(len, column))
+            for width, column in zip(widths, zip(*lines, strict=True), strict=True)
+        ]
+        yield "".join(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+            ).rstrip()
+            + "\n"
+            for line in lines
+        ).encode()
+        lines = []
+    if lines:
+        yield b"(none)\n"
 
 
 def _time(time: datetime) -> str:
@@ -297,48 +323,49 @@ def _address(localpart: str, domain: str) -> str:
 
 
 async def _queue_list(ctx: AdminContext, caller: Caller, filter: str, sort: str) -> Answer:
-    rows = [
-        (
-            str(row.ID),
-            _time(row.Queued),
-            _time(row.NextAttempt),
-            "hold" if row.Hold else "",
-            str(row.Attempts),
-            str(row.Size),
-            row.SenderAccount,
-            _address(row.SenderLocalpart, row.SenderDomainStr),
-            _address(row.RecipientLocalpart, row.RecipientDomainStr),
-            row.Transport,
-            _last_error(row),
+    def row(message: api.Msg) -> Sequence[str]:
+        return (
+            str(message.ID),
+            _time(message.Queued),
+            _time(message.NextAttempt),
+            "hold" if message.Hold else "",
+            str(message.Attempts),
+            str(message.Size),
+            message.SenderAccount,
+            _address(message.SenderLocalpart, message.SenderDomainStr),
+            _address(message.RecipientLocalpart, message.RecipientDomainStr),
+            message.Transport,
+            _last_error(message),
         )
-        for row in await queue.queued(ctx, caller, _filter(filter), _json(sort, api.Sort, "sort"))
-    ]
+
+    order = _json(sort, api.Sort, "sort")
+    pages = await queue.queued_pages(ctx, caller, _filter(filter), order)
     titles = "ID QUEUED NEXT HOLD TRIES SIZE ACCOUNT FROM TO TRANSPORT LAST-RESULT"
-    return Stream(_table(titles, rows))
+    return Stream(_tables(titles, pages, row))
 
 
 async def _queue_retired_list(
     ctx: AdminContext, caller: Caller, filter: str, sort: str
 ) -> Answer:
+    def row(message: api.MsgRetired) -> Sequence[str]:
+        return (
+            str(message.ID),
+            _time(message.Queued),
+            _time(message.LastActivity),
+            "ok" if message.Success else "failed",
+            str(message.Attempts),
+            str(message.Size),
+            message.SenderAccount,
+            _address(message.SenderLocalpart, message.SenderDomainStr),
+            _address(message.RecipientLocalpart, message.RecipientDomainStr),
+            _last_error(message),
+        )
+
     wanted = _json(filter, api.RetiredFilter, "filter")
     order = _json(sort, api.RetiredSort, "sort")
-    rows = [
-        (
-            str(row.ID),
-            _time(row.Queued),
-            _time(row.LastActivity),
-            "ok" if row.Success else "failed",
-            str(row.Attempts),
-            str(row.Size),
-            row.SenderAccount,
-            _address(row.SenderLocalpart, row.SenderDomainStr),
-            row.RecipientAddress,
-            _last_error(row),
-        )
-        for row in await queue.retired(ctx, caller, wanted, order)
-    ]
+    pages = await queue.retired_pages(ctx, caller, wanted, order)
     titles = "ID QUEUED LAST RESULT TRIES SIZE ACCOUNT FROM TO LAST-RESULT"
-    return Stream(_table(titles, rows))
+    return Stream(_tables(titles, pages, row))
 
 
 async def _queue_retired_print(ctx: AdminContext, caller: Caller, number: str) -> Answer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from moxtw.mail.address import AddressError, base_address, parse_address
 from moxtw.mail.domain import DomainError, parse_domain
@@ -11,9 +12,14 @@ from moxtw.queue import api, outcome
 from moxtw.queue.routes import Config
 from moxtw.store import queuedb, queuelists, suppressions
 from moxtw.store.db import Store
-from moxtw.store.queuelists import PART, Query
+from moxtw.store.queuelists import PART, Order, Query
 from moxtw.store.suppressions import Suppression
 from moxtw.store.tx import Tx
+
+T = TypeVar("T")
+
+PAGE: Final = 1000
+"""Messages that are read at a time."""
 
 _MINUTE: Final = 60_000_000
 # Times stay within what timestamps can say.
@@ -39,18 +45,53 @@ class QueueOperations:
 
     async def messages(self, wanted: api.Filter, sort: api.Sort) -> list[api.Msg]:
         """Queued messages."""
-        query, order = api.query(wanted, self._store.now()), api.order(sort)
-        rows = await self._store.read(lambda tx: queuelists.queued(tx, query, order))
-        return [api.queued(*row) for row in rows]
+        return [each async for page in self.pages(wanted, sort) for each in page]
 
     async def retired_list(
         self, wanted: api.RetiredFilter, sort: api.RetiredSort
     ) -> list[api.MsgRetired]:
         """Retired messages."""
+        return [each async for page in self.retired_pages(wanted, sort) for each in page]
+
+    async def pages(
+        self, wanted: api.Filter, sort: api.Sort
+    ) -> AsyncIterator[list[api.Msg]]:
+        """Queued messages, however many there are: in pieces, with others' work between them."""
+        query, order = api.query(wanted, self._store.now()), api.order(sort)
+        pages = self._pages(query, order, queuelists.queued, lambda row: row[0])
+        async for rows in pages:
+            yield [api.queued(*row) for row in rows]
+
+    async def retired_pages(
+        self, wanted: api.RetiredFilter, sort: api.RetiredSort
+    ) -> AsyncIterator[list[api.MsgRetired]]:
+        """Retired messages in pieces."""
         query = api.retired_query(wanted, self._store.now())
         order = api.retired_order(sort)
-        rows = await self._store.read(lambda tx: queuelists.retired(tx, query, order))
-        return [api.retired(row) for row in rows]
+        async for rows in self._pages(query, order, queuelists.retired, lambda row: row):
+            yield [api.retired(row) for row in rows]
+
+    async def _pages(
+        self,
+        query: Query,
+        order: Order,
+        read: Callable[[Tx, Query, Order], list[T]],
+        message: Callable[[T], Any],
+    ) -> AsyncIterator[list[T]]:
+        left = query.most
+        while True:
+            most = min(left, PAGE) if left else PAGE
+            page = replace(query, most=most)
+            rows = await self._store.read(
+                lambda tx, page=page, order=order: read(tx, page, order)  # type: ignore[misc]
+            )
+            if rows:
+                yield rows
+            left -= len(rows) if left else 0
+            if len(rows) < most or (query.most and left <= 0):
+                return
+            last = message(rows[-1])
+            order = replace(order, last=getattr(last, order.column), last_id=last.id)
 
     async def dump(self, message_id: int, start: int, length: int) -> bytes:
         """A part of the bytes of a queued message, empty behind its end.

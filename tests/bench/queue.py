@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 
-from tests.bench import parties
+from tests.bench import parties, queueload
 from tests.bench.report import Row, Table, alternate
 from tests.support.peers import SMTPSink
 from tests.support.server import PASSWORD, poll, smarthost
@@ -62,6 +62,7 @@ def run(times: int, quick: bool) -> Table:
             table.add(Row("delivered", "/s", rate, others[0] if others else None))
     finally:
         sink.stop()
+    queueload.measure(table, quick)
     return table
 
 

@@ -435,10 +435,11 @@ service imap-login {{
 
 
 class SMTPSink:
-    """Postfix's smtp-sink: takes all mail and forgets it; counts it."""
+    """Postfix's smtp-sink: takes all mail and forgets it; counts it. options: more of its own."""
 
-    def __init__(self, ip: str = "127.0.0.1") -> None:
+    def __init__(self, ip: str = "127.0.0.1", options: Sequence[str] = ()) -> None:
         self.ip = ip
+        self._options = options
         self.port = free_port(ip)
 
     def start(self) -> SMTPSink:
@@ -446,7 +447,10 @@ class SMTPSink:
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
-            ["smtp-sink", *user, "-c", "-h", "sink.example", f"{self.ip}:{self.port}", "1000"],
+            [
+                *("smtp-sink", *user, *self._options, "-c", "-h", "sink.example"),
+                *(f"{self.ip}:{self.port}", "1000"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from moxtw.queue import api
+from moxtw.queue import api, operations
 from moxtw.queue.api import Filter, FilterError, RetiredFilter, RetiredSort, Sort
 from moxtw.queue.operations import QueueOperations
 from moxtw.store import queuedb, queuelists
@@ -55,6 +55,26 @@ class Operations(Case):
         sort = Sort(Asc=True, LastID=last["ID"], Last=last["NextAttempt"])
         rest = self.call(self.operations.messages(Filter(Max=2), sort))
         self.assertEqual([m.ID for m in page + rest], self.ids)
+
+    def test_long_lists_are_read_in_pieces(self) -> None:
+        self.patch(operations, "PAGE", 3)
+        self.ids += self.add(*(f"u{number}@dst.example" for number in range(5)))
+
+        async def pages(wanted: Filter, sort: Sort) -> list[list[int]]:
+            found = self.operations.pages(wanted, sort)
+            return [[message.ID for message in page] async for page in found]
+
+        for field in ("Queued", "NextAttempt"):
+            found = self.call(pages(Filter(), Sort(Field=field, Asc=True)))
+            self.assertEqual([len(page) for page in found], [3, 3, 2])
+            self.assertEqual(sum(found, []), self.ids)
+        found = self.call(pages(Filter(Max=4, To="@dst.example"), Sort()))
+        self.assertEqual(found, [self.ids[:4:-1], self.ids[4:3:-1]])
+        self.assertEqual(self.call(pages(Filter(Max=3), Sort())), [self.ids[:4:-1]])
+        self.assertEqual(self.call(pages(Filter(Account="nobody"), Sort())), [])
+        self.call(self.operations.fail(Filter()))
+        retired = self.call(self.operations.retired_list(RetiredFilter(), RetiredSort(Asc=True)))
+        self.assertEqual([message.ID for message in retired], self.ids)
 
     def test_hold_schedule_and_release(self) -> None:
         hour = self.store.now() + 3_600_000_000
