@@ -36,6 +36,13 @@ def describe_domains(invocation: Invocation) -> None:
     invocation.write(describe_dynamic())
 
 
+def describe_sendmail(invocation: Invocation) -> None:
+    """``moxtw config describe-sendmail``."""
+    from moxtw.config.describe import describe_sendmail as text
+
+    invocation.write(text())
+
+
 def example(invocation: Invocation) -> None:
     """``moxtw config example`` and ``moxtw example``."""
     from moxtw.config.examples import EXAMPLES

@@ -37,8 +37,17 @@ GLOBAL_FLAGS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    if argv is None:
+        argv = sys.argv[1:]
+        if os.path.basename(sys.argv[0]) == "sendmail":
+            # Other programs know it by that name.
+            argv = ["sendmail", *argv]
+    if os.getegid() != os.getgid() and list(argv[:1]) != ["sendmail"]:
+        # Installed with the group of the submission password, for sendmail only.
+        sys.stderr.write("moxtw: refusing to run with another group than that of the user\n")
+        return 1
     try:
-        code = run(sys.argv[1:] if argv is None else argv)
+        code = run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader had enough (head, less). What is left in the buffer has nowhere to go.

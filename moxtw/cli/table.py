@@ -186,6 +186,27 @@ That is its addresses, ids, dates, and the tree of its parts with their places i
         (Flag("smtputf8", BOOL, "UTF-8 in headers and addresses is expected, not warned about."),),
     ),
     Command(
+        "sendmail",
+        "[-Fname] [-t] [-i] [other flags] [recipient ...] <message-file",
+        "sendmail:sendmail",
+        """Submit a message, for programs that call sendmail.
+
+The message is read from standard input, up to its end or, without -i, to a line with only a
+dot. Its recipients are the arguments, or with -t those of To, Cc and Bcc. A name without @
+stands for the DefaultDestination. From is replaced by the configured address, with the name of
+-F; Date and Message-Id are added if they are missing; Bcc is taken out. Other flags that
+sendmail had are ignored.
+
+/etc/moxsubmit.conf (or the file named by MOXSUBMITCONF) says where to and how; "moxtw config
+describe-sendmail" prints an example. It holds a password: let only a group read it to which
+the users belong that may send, such as moxsubmit.
+
+A link with the name sendmail to the program acts as this command. If submission fails, the
+message is kept in ~/moxsubmit.failures, and the exit code is 1.""",
+        (0, None),
+        dashes=True,
+    ),
+    Command(
         "webapi",
         "[method [base-url-with-credentials]]",
         "webapi:webapi",

@@ -282,6 +282,12 @@ together, as programs want them. The seed of the key is printed too. The server 
         "Print an annotated domains.conf, with every field.",
     ),
     Command(
+        "config describe-sendmail",
+        ">/etc/moxsubmit.conf",
+        "config:describe_sendmail",
+        """Print an annotated moxsubmit.conf, the configuration of "moxtw sendmail".""",
+    ),
+    Command(
         "config example",
         "[name]",
         "config:example",

@@ -17,6 +17,7 @@ from moxtw.config.codec import (
 )
 from moxtw.config.dynamic import Dynamic
 from moxtw.config.sconf import join_key
+from moxtw.config.sendmail import Sendmail
 from moxtw.config.static import Static
 
 _WIDTH: Final = 92
@@ -40,6 +41,18 @@ _DYNAMIC: Final = (
     "field; those marked optional can be left out. Some exclude each other, so it is to be read, "
     "not run."
 )
+
+
+_SENDMAIL: Final = (
+    "moxsubmit.conf, the configuration of \"moxtw sendmail\": how programs on this machine submit "
+    "mail. It holds a secret: let only a group of its own read it. This file shows every field; "
+    "those marked optional can be left out."
+)
+
+
+def describe_sendmail() -> str:
+    """An annotated moxsubmit.conf."""
+    return _describe(_SENDMAIL, Sendmail)
 
 
 def describe_static() -> str:

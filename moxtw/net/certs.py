@@ -210,3 +210,22 @@ def private_key_pem(key: PrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def client_pair(
+    key: ed25519.Ed25519PrivateKey, now: datetime.datetime | None = None
+) -> KeyPair:
+    """A short-lived certificate that carries a key, to log in with by TLS."""
+    now = now or datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "moxtw")])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, None)
+    )
+    return KeyPair(key, (cert,), (), ())

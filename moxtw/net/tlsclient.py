@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,16 +41,41 @@ class VerificationError(Exception):
         self.text = text
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to speak TLS, where that is not as usual.
+
+    least, most: versions as of OpenSSL, 0 for the usual ones. ciphers, curves: names as of
+    OpenSSL with colons in between, empty for the usual ones.
+    """
+
+    least: int = 0
+    most: int = 0
+    ciphers: str = ""
+    curves: str = ""
+    tickets: bool = True
+
+
+_USUAL = Options()
+
+
 class Roots:
     """Certificate authorities to trust: those of the system, further ones, or both.
 
     Loading them takes long, so one ``Roots`` serves for all connections. ``system`` is
     where those of the operating system count; ``pems`` are PEM texts with more. Raises
-    CertError.
+    CertError, and ValueError for options that OpenSSL does not know.
     """
 
-    def __init__(self, *, system: bool = True, pems: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        system: bool = True,
+        pems: Sequence[bytes] = (),
+        options: Options = _USUAL,
+    ) -> None:
         self._system = system
+        self._options = options
         self._certificates: list[x509.Certificate] = []
         for pem in pems:
             try:
@@ -57,6 +83,8 @@ class Roots:
             except ValueError as exc:
                 raise CertError(f"certificate authorities: {exc}") from exc
         self._contexts: dict[bool, SSL.Context] = {}
+        if options != _USUAL:
+            self.context(False)
 
     def context(self, verify: bool) -> SSL.Context:
         """A context for connections that are verified, or not."""
@@ -72,6 +100,8 @@ class Roots:
         if not verify:
             # Where the other choice is no encryption at all, old keys are good enough.
             context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+        if self._options != _USUAL:
+            _apply(context, self._options)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         if self._system:
@@ -85,6 +115,34 @@ class Roots:
         context.set_verify(SSL.VERIFY_PEER, _on_certificate)
         context.set_info_callback(_on_info)
         return context
+
+
+def _apply(context: SSL.Context, options: Options) -> None:
+    """Set options. Raises ValueError."""
+    if options.least:
+        context.set_min_proto_version(options.least)
+    if options.most:
+        context.set_max_proto_version(options.most)
+    if not options.tickets:
+        context.set_options(SSL.OP_NO_TICKET)
+    try:
+        if options.ciphers:
+            suites = [name for name in options.ciphers.split(":") if name.startswith("TLS_")]
+            others = [name for name in options.ciphers.split(":") if not name.startswith("TLS_")]
+            if suites:
+                context.set_tls13_ciphersuites(":".join(suites).encode("ascii"))
+            if others:
+                context.set_cipher_list(":".join([*others, "@SECLEVEL=0"]).encode("ascii"))
+    except (SSL.Error, UnicodeEncodeError) as exc:
+        raise ValueError(f"no such cipher suites: {options.ciphers}") from exc
+    if options.curves:
+        lib: Any = SSL._lib  # type: ignore[attr-defined]
+        set_curves = getattr(lib, "SSL_CTX_set1_curves_list", None)
+        if set_curves is None:
+            raise ValueError("curves cannot be chosen with this OpenSSL")
+        if set_curves(context._context, options.curves.encode("ascii", "replace")) != 1:
+            lib.ERR_clear_error()
+            raise ValueError(f"no such curves: {options.curves}")
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -107,7 +165,8 @@ class ClientTLS:
         Key and certificate to show when the server asks for one.
 
     After the handshake, ``problem`` is None or a VerificationError, whether it counted or
-    not.
+    not; ``failure`` is what ``check`` raised. Twisted tells of the end of the handshake even
+    then, just before it drops the connection.
     """
 
     def __init__(
@@ -124,6 +183,7 @@ class ClientTLS:
         self._server_name = server_name.rstrip(".") or hostname.rstrip(".")
         self.hostname = hostname.rstrip(".")
         self.problem: VerificationError | None = None
+        self.failure: Exception | None = None
         self._roots = roots
         self._verify = verify
         self._check = check
@@ -188,8 +248,9 @@ class ClientTLS:
         try:
             chain = connection.get_peer_cert_chain() or []
             self._check([cert.to_cryptography() for cert in chain[:_MAX_CHAIN]])
-        except Exception:  # noqa: BLE001
+        except Exception as exc:  # noqa: BLE001
             # Whatever it is, the connection must not be used, and the protocol is told why.
+            self.failure = exc
             connection.get_app_data().failVerification(Failure())
 
 

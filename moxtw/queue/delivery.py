@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from moxtw.dns.resolver import TLSA
 from moxtw.mail.dsnrequest import DSNRequest
+from moxtw.net.certs import KeyPair
 
 
 class TLSMode(enum.Enum):
@@ -246,6 +247,8 @@ class Target:
         Address and port of a SOCKS5 proxy to go through.
     local_ips
         Local address to connect from, by family (4, 6); none: the system chooses.
+    pair
+        Key and certificate to show if the server asks for one.
     """
 
     host: str
@@ -259,6 +262,7 @@ class Target:
     login: Login | None = None
     local_ips: tuple[tuple[int, str], ...] = ()
     proxy: tuple[str, int] | None = None
+    pair: KeyPair | None = None
     timeouts: Timeouts = Timeouts()
 
 

@@ -32,6 +32,8 @@ class DeliveryClient(Channel):
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
         self.extensions = Extensions()
+        # The lines of the last reply to EHLO.
+        self.announced: tuple[str, ...] = ()
         self._busy = False
         # Whether a transaction was begun and not completed, and how many there were.
         self._dirty = False
@@ -79,6 +81,7 @@ class DeliveryClient(Channel):
             return
         if not reply.good:
             raise refusal(reply, "EHLO", self.host)
+        self.announced = reply.lines
         self.extensions = parse_extensions(line[4:] for line in reply.lines[1:])
 
     async def secure(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -88,6 +89,7 @@ class Channel(ESMTPClient):
         self._error: DeliveryError | None = None
         self._lost = False
         self._secret = False
+        self._owner: tuple[Callable[[bytes], None], Callable[[Failure], None]] | None = None
 
     def fail(self, exc: DeliveryError) -> None:
         """End the session: whoever waits for it gets `exc`, the connection is dropped."""
@@ -145,6 +147,12 @@ class Channel(ESMTPClient):
             self._handshake = None
             self._limit(None)
             self._observe("tlshandshake", begun, None)
+        failure = getattr(creator, "failure", None)
+        if failure is not None:
+            # The connection is being dropped; nothing must be said on it meanwhile.
+            self.fail(self._lost_error(Failure(failure), in_handshake=True))
+            assert self._error is not None
+            raise self._error
         self._tlsMode = True
         connection = tls_connection(self.transport)
         if connection is not None:
@@ -152,6 +160,16 @@ class Channel(ESMTPClient):
         problem = getattr(creator, "problem", None)
         if problem is not None:
             self.tls_findings += (Finding(problem.kind, "", str(problem)),)
+
+    def hand_over(
+        self, received: Callable[[bytes], None], lost: Callable[[Failure], None]
+    ) -> None:
+        """Leave the connection to somebody else, who gets its bytes, and is told of its end."""
+        self._limit(None)
+        self._owner = (received, lost)
+        if self._partial:
+            rest, self._partial = self._partial, b""
+            received(rest)
 
     # -- Commands and replies ----------------------------------------------------------
 
@@ -226,6 +244,9 @@ class Channel(ESMTPClient):
 
     def dataReceived(self, data: bytes) -> None:
         """Frame lines and replies."""
+        if self._owner is not None:
+            self._owner[0](data)
+            return
         if self._error is not None:
             return
         buffer = self._partial + data if self._partial else data
@@ -321,16 +342,18 @@ class Channel(ESMTPClient):
         if self._error is None:
             self._error = self._lost_error(reason)
         self._wake()
+        if self._owner is not None:
+            self._owner[1](reason)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
-    def _lost_error(self, reason: Failure) -> DeliveryError:
+    def _lost_error(self, reason: Failure, *, in_handshake: bool = False) -> DeliveryError:
         value: Any = reason.value
         if self._farewell is not None:
             return refusal(self._farewell, "the session", self.host)
         if isinstance(value, DeliveryError):
             return value
         kind = getattr(value, "kind", "")
-        if self._handshake is not None or kind or isinstance(value, SSL.Error):
+        if in_handshake or self._handshake is not None or kind or isinstance(value, SSL.Error):
             return self._trouble(
                 Trouble.TLS,
                 f"TLS: {tls_error_text(value)}",

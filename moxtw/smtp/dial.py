@@ -110,6 +110,7 @@ class Dialer:
             verify=target.verify,
             check=check,
             server_name=target.server_name,
+            pair=target.pair,
         )
 
     def _endpoint(self, target: Target, ip: str, timeout: float, local: dict[int, str]) -> Any:

@@ -189,6 +189,36 @@ def verify(
     raise DANEError("no tlsa record matches the certificate")
 
 
+def verify_any(
+    records: Sequence[TLSA],
+    chain: Sequence[x509.Certificate],
+    names: Sequence[str],
+    *,
+    now: float,
+    problem: str | None,
+) -> TLSA:
+    """As `verify`, for protocols in which PKIX-TA and PKIX-EE count, too (RFC 7671 5).
+
+    problem: what is wrong with the certificate without DANE, None if nothing is; those usages
+    demand both. Raises DANEError.
+    """
+    problems: list[str] = []
+    for record in records:
+        try:
+            if record.usage in (DANE_TA, DANE_EE):
+                if usable(record) and _fits(record, chain, names, now):
+                    return record
+                continue
+            among = chain if record.usage == PKIX_TA else chain[:1]
+            if well_formed(record) and any(matches(record, each) for each in among):
+                if problem is None:
+                    return record
+                problems.append(problem)
+        except DANEError as exc:
+            problems.append(str(exc))
+    raise DANEError("; ".join(dict.fromkeys(problems)) or "no tlsa record matches the certificate")
+
+
 def _fits(
     record: TLSA, chain: Sequence[x509.Certificate], names: Sequence[str], now: float
 ) -> bool:
