@@ -332,6 +332,7 @@ def _check_account(account: Account, static: Static, at: Scope) -> None:
         at.at("Introbox").mailbox(account.introbox, inbox=False)
         if account.introbox == account.rejects_mailbox:
             at.at("Introbox").error("must not be the rejects mailbox")
+        _check_marks(account, at.at("Introbox"))
     for index, name in enumerate(account.imap_capabilities_disabled):
         if not _CAPABILITY.fullmatch(name):
             at.at("IMAPCapabilitiesDisabled", index).error(f"bad capability {name[:100]!r}")
@@ -393,6 +394,27 @@ def _check_junk(account: Account, at: Scope) -> None:
     )
     if account.junk_filter is not None:
         check_junk_filter(account.junk_filter, at.at("JunkFilter"))
+
+
+def _check_marks(account: Account, at: Scope) -> None:
+    """Warn if messages of strangers get marked by their mere arrival in the introbox."""
+    flags = account.automatic_junk_flags
+    if not flags.enabled:
+        return
+    name = account.introbox.lower()
+    kinds = (
+        ("junk", flags.junk_mailbox_regexp, flags.junk),
+        ("neutral", flags.neutral_mailbox_regexp, flags.neutral),
+        ("not junk", flags.not_junk_mailbox_regexp, flags.not_junk),
+    )
+    kind = next((k for k, _, found in kinds if found is not None and found.search(name)), "")
+    unset = [k for k, text, _ in kinds if not text]
+    if not kind and len(unset) == 1:
+        kind = unset[0]
+    if kind in ("junk", "not junk"):
+        at.warn(
+            f"all messages in it are marked as {kind}: NeutralMailboxRegexp should match its name"
+        )
 
 
 def check_junk_filter(junk_filter: JunkFilter, at: Scope) -> None:

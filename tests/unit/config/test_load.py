@@ -487,6 +487,34 @@ class DynamicTests(Base):
         self.assertIn("bad selector 'a b'", errors[0])
         self.assertIn("Sign[0]: no selector 'no' is configured", errors[1])
 
+    def test_introbox_that_marks_messages_gives_a_warning(self):
+        domain = "\t\tDomain: example.org\n"
+
+        def warnings(enabled, *lines):
+            flags = "".join(f"\t\t\t{line}\n" for line in (f"Enabled: {enabled}", *lines))
+            return self.dynamic(
+                DYNAMIC.replace(
+                    domain, f"{domain}\t\tIntrobox: New\n\t\tAutomaticJunkFlags:\n{flags}"
+                )
+            ).warnings
+
+        junk, neutral = "JunkMailboxRegexp: ^junk", "NeutralMailboxRegexp: ^inbox"
+        for text, lines in [
+            ("marked as not junk", [junk, neutral]),
+            ("marked as not junk", [junk, "NotJunkMailboxRegexp: ^new"]),
+            ("marked as junk", ["JunkMailboxRegexp: ^(junk|new)", neutral]),
+        ]:
+            (warning,) = warnings("true", *lines)
+            self.assertIn("Introbox", warning)
+            self.assertIn(text, warning)
+            self.assertEqual(warnings("false", *lines), ())
+        for lines in [
+            [junk, "NeutralMailboxRegexp: ^(inbox|new)"],
+            [junk, "NotJunkMailboxRegexp: ^archive"],
+            [junk],
+        ]:
+            self.assertEqual(warnings("true", *lines), (), lines)
+
     def test_accounts(self):
         domain = "\t\tDomain: example.org\n"
         entry = "\t\t\tme@example.org: nil\n"
