@@ -1,7 +1,7 @@
 """Whether the domain of a sender takes mail itself: nobody could answer it otherwise.
 
 RFC 7505 4.2: mail from a domain with a null MX can be refused. RFC 5321 5.1: without MX
-records the domain's own address records count.
+records the domain's own address records count; here they do, too, when no exchanger has any.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ class SenderDomains:
         if len(exchangers) == 1 and exchangers[0].host == ".":
             return False
         temporary: TemporaryError | None = None
-        for exchanger in exchangers[:10]:
+        # Who sends with exchangers that are gone is refused only if the name leads nowhere, too.
+        for host in (*(exchanger.host for exchanger in exchangers[:10]), name):
             try:
-                if await self._has_address(exchanger.host):
+                if await self._has_address(host):
                     return True
             except TemporaryError as exc:
                 temporary = exc

@@ -107,6 +107,7 @@ ZONES = {
     "null.example.": {"MX": [(0, ".")]},
     "nomail.example.": {"TXT": ["nothing"]},
     "dangling.example.": {"MX": [(10, "gone.example.")]},
+    "mx-gone.example.": {"MX": [(10, "gone.example.")], "A": ["192.0.2.3"]},
     "client.example.": {"A": ["192.0.2.1"]},
 }
 

@@ -60,6 +60,7 @@ class MailTests(Base):
             ("<a@null.example>", "550 5.7.27 * (*)"),
             ("<a@nomail.example>", "550 5.7.27 *"),
             ("<a@dangling.example>", "550 5.7.27 *"),
+            ("<a@mx-gone.example>", "250 2.1.0 *"),
             ("<a@unknown.example>", "550 5.7.27 *"),
             ("<a@broken.example>", "451 4.4.0 *"),
             ("<a@slow.example>", "451 4.4.0 *"),
