@@ -16,7 +16,12 @@ USER = "mjl@a.example"
 MAX_SECONDS = 20.0
 MAX_WAIT = 1.0
 
-REPLIES = {"many": "250", "text": "550 5.7.27", "texts": "550 5.7.27"}
+REPLIES = {
+    "many": "250",
+    "text": "550 5.7.27",
+    "texts": "550 5.7.27",
+    "nothing": "550 5.7.27",
+}
 """How senders are answered whose domain is one of these; others cannot be looked up for now."""
 
 

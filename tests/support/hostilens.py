@@ -124,6 +124,7 @@ KINDS: Final[dict[str, Answer]] = {
     "servfail": _code(dns.rcode.SERVFAIL),
     "refused": _code(dns.rcode.REFUSED),
     "formerr": _code(dns.rcode.FORMERR),
+    "nothing": _code(dns.rcode.NXDOMAIN),
     "loop": _loop,
     "chain": _chain,
     "pointers": _pointers,
