@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from moxtw.admin.context import AdminContext, Caller, OperationError, not_found,
 from moxtw.config import edit
 from moxtw.config.dynamic import Route, WebHandler
 from moxtw.config.static import Transport
+from moxtw.dns.resolver import DNSError, NotFound, ptr
 from moxtw.store import credentials
 from moxtw.version import VERSION
 
@@ -96,6 +98,21 @@ async def lookup_cid(ctx: AdminContext, caller: Caller, text: str) -> str:
         return f"{ctx.ids.decrypt(text):x}"
     except ValueError as exc:
         raise user_error(str(exc)) from exc
+
+
+async def lookup_ip(ctx: AdminContext, caller: Caller, text: str) -> list[str]:
+    """The names that an address leads back to; none if it has none."""
+    try:
+        ip = str(ipaddress.ip_address(text))
+    except ValueError as exc:
+        raise user_error(str(exc)) from exc
+    assert ctx.resolver is not None
+    try:
+        return [name.removesuffix(".") for name in (await ptr(ctx.resolver, ip)).records]
+    except NotFound:
+        return []
+    except DNSError as exc:
+        raise OperationError("server", f"looking up {ip}: {exc}") from exc
 
 
 async def transports(ctx: AdminContext, caller: Caller) -> Mapping[str, Transport]:

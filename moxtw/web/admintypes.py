@@ -54,6 +54,12 @@ class WebserverConfig(ApiStruct):
     web_handlers: list[WebHandler] = []
 
 
+class Reverse(ApiStruct):
+    """Names of an address."""
+
+    hostnames: list[str] = []
+
+
 class TLSPublicKey(ApiStruct):
     """The public key of a TLS client certificate."""
 

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from moxtw.admin.context import AdminContext
 from moxtw.config.testing import DYNAMIC, STATIC, live_from
+from moxtw.dns.fake import ZoneResolver
 from moxtw.net.cid import ConnectionIds
 from moxtw.queue.operations import QueueOperations
 from moxtw.sasl import password as passwords
@@ -53,6 +54,7 @@ def make_admin_context(
         ids=ConnectionIds(b"k" * 24, 1000),
         end_sessions=ended.append,
         ensure_accounts=ensure_accounts,
+        resolver=ZoneResolver(),
     )
     ctx.ended = ended  # type: ignore[attr-defined]
     derive, hash_password = passwords.derive, passwords.hash_password

@@ -86,8 +86,9 @@ class SlowStore(Store):
         if not self.slow:
             super()._finish_batch(batch, *more)
             return
-        changed, queue, erase = [*more, {}, set(), set()][:3] if more else ({}, set(), set())
-        self._calls.append(lambda: self._committed(batch, changed, queue, erase))
+        nothing: tuple[Any, ...] = ({}, set(), set(), set())
+        changed, queue, erase, hooks = (*more, *nothing[len(more) :])
+        self._calls.append(lambda: self._committed(batch, changed, queue, erase, hooks))
 
 
 def make_slow_store(testcase: Any, clock: Any) -> SlowStore:

@@ -1,6 +1,16 @@
 """The admin API: functions of `moxtw.admin` for the web, under the names of the original."""
 
-from moxtw.web.adminapi import accounts, aliases, domains, queue, session, system
+from moxtw.web.adminapi import accounts, aliases, domains, queue, reports, session, system
 from moxtw.web.adminapi.base import AdminAPI, registry
 
-__all__ = ["AdminAPI", "accounts", "aliases", "domains", "queue", "registry", "session", "system"]
+__all__ = [
+    "AdminAPI",
+    "accounts",
+    "aliases",
+    "domains",
+    "queue",
+    "registry",
+    "reports",
+    "session",
+    "system",
+]

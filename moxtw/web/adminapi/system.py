@@ -62,6 +62,12 @@ async def LookupCid(call: Call, recvID: str) -> str:
 
 
 @registry.function()
+async def LookupIP(call: Call, ip: str) -> types.Reverse:
+    """The names that an IP address leads back to."""
+    return types.Reverse(hostnames=await system.lookup_ip(*admin_of(call), ip))
+
+
+@registry.function()
 async def CheckUpdatesEnabled(call: Call) -> bool:
     """Whether the server looks for new versions."""
     ctx, _ = admin_of(call)
