@@ -7,13 +7,14 @@ from typing import Final
 
 from moxtw.admin.context import AdminContext, Caller, not_found, user_error
 from moxtw.authn.dmarcreport import Summary
-from moxtw.dns.resolver import DNSError, NotFound, txt
+from moxtw.dns.resolver import DNSError
 from moxtw.mail.address import AddressError, parse_address
 from moxtw.mail.domain import Domain, DomainError, parse_domain
 from moxtw.store import dmarcdb, mtastsdb, reportsuppressions, tlsreportsdb, tlsresults
 from moxtw.store.reportsuppressions import AlreadySuppressed, Kind, ReportSuppression
 from moxtw.store.tlsresults import TLSResult
-from moxtw.tlspolicy.tlsrpt import Record, RecordError, find_record
+from moxtw.tlspolicy import tlsrpt
+from moxtw.tlspolicy.tlsrpt import Record, RecordError
 
 MAX_COMMENT: Final = 1000
 
@@ -147,16 +148,12 @@ async def lookup_tlsrpt(
     name = domain_of(domain).ascii
     assert ctx.resolver is not None
     try:
-        answer = await txt(ctx.resolver, f"_smtp._tls.{name}.")
-    except NotFound:
-        return None, "", "no tlsrpt record"
+        record, text = await tlsrpt.lookup(ctx.resolver, name)
+    except RecordError as exc:
+        return None, exc.text, str(exc)
     except DNSError as exc:
         return None, "", str(exc)
-    text = next((each for each in answer.records if each.startswith("v=TLSRPTv1")), "")
-    try:
-        return find_record(answer.records), text, ""
-    except RecordError as exc:
-        return None, text, str(exc)
+    return record, text, ""
 
 
 async def mtasts_policies(

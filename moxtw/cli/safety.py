@@ -53,20 +53,18 @@ def mtasts_lookup(invocation: Invocation) -> None:
 
 def tlsrpt_lookup(invocation: Invocation) -> None:
     """``moxtw tlsrpt lookup``."""
-    from moxtw.dns.resolver import DNSError, NotFound, txt
-    from moxtw.tlspolicy.tlsrpt import RecordError, find_record
+    from moxtw.dns.resolver import DNSError
+    from moxtw.tlspolicy import tlsrpt
 
     domain = domain_argument(invocation.args[0]).ascii
 
-    async def look(reactor: Any) -> list[str]:
-        try:
-            return list(await txt(make_resolver(invocation, reactor), f"_smtp._tls.{domain}"))
-        except NotFound:
-            return []
+    async def look(reactor: Any) -> tlsrpt.Record:
+        record, _ = await tlsrpt.lookup(make_resolver(invocation, reactor), domain)
+        return record
 
     try:
-        record = find_record(run_async(look))
-    except (RecordError, DNSError) as exc:
+        record = run_async(look)
+    except (tlsrpt.RecordError, DNSError) as exc:
         raise CommandError(clean(str(exc))) from exc
     invocation.print(f"record: {clean(str(record))}")
     for uris in record.uris:

@@ -9,7 +9,7 @@ from typing import Final
 from moxtw import metrics
 from moxtw.authn.dkimsign import signer_for
 from moxtw.config.lookup import ConfigView
-from moxtw.dns.resolver import DNSError, NotFound, Resolver, TemporaryError, for_pkg, txt
+from moxtw.dns.resolver import DNSError, Resolver, TemporaryError, for_pkg
 from moxtw.log import Logger
 from moxtw.mail.dates import format_date
 from moxtw.mail.domain import Domain, DomainError, parse_domain
@@ -27,7 +27,7 @@ from moxtw.store import tlsresults
 from moxtw.store.db import Store
 from moxtw.store.tlsresults import TLSResult
 from moxtw.tlspolicy.tlsreport import Report, encode_report
-from moxtw.tlspolicy.tlsrpt import RecordError, Result, find_record, merged
+from moxtw.tlspolicy.tlsrpt import RecordError, Result, lookup, merged
 from moxtw.version import VERSION
 
 log = Logger("tlsrptsend")
@@ -150,10 +150,7 @@ class TLSReports:
     async def _addresses(self, domain: str) -> tuple[str, ...]:
         """The URIs that a domain wants reports at; none if it wants none. Raises _Later."""
         try:
-            answer = await txt(self._resolver, f"_smtp._tls.{domain}.")
-            record = find_record(answer.records)
-        except NotFound:
-            return ()
+            record, _ = await lookup(self._resolver, domain)
         except TemporaryError as exc:
             raise _Later(str(exc)) from None
         except (RecordError, DNSError) as exc:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from moxtw import metrics
+from moxtw.dns.resolver import NotFound, Resolver, TemporaryError, txt
 from moxtw.net.tlsalerts import alert
 
 STS: Final = "sts"
@@ -27,7 +30,11 @@ _MAX_URIS: Final = 20
 
 
 class RecordError(ValueError):
-    """No valid TLSRPT record: why."""
+    """No valid TLSRPT record: why. ``text``: of the one that was found, empty if none."""
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        super().__init__(reason)
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +53,49 @@ class Record:
         return "; ".join(fields) + ";"
 
 
+async def lookup(resolver: Resolver, domain: str) -> tuple[Record, str]:
+    """The record of a domain (ASCII) and its text. Raises RecordError and DNSError.
+
+    That there is no such name is a RecordError, too.
+    """
+    begun = time.monotonic()
+    result = "error"
+    try:
+        answer = await txt(resolver, f"_smtp._tls.{domain}.")
+        found = find_record(answer.records)
+        result = "ok"
+    except NotFound:
+        result = "notfound"
+        raise RecordError("no tlsrpt record") from None
+    except TemporaryError:
+        result = "temporary"
+        raise
+    except RecordError as exc:
+        result = "malformed" if exc.text else "notfound"
+        raise
+    finally:
+        metrics.tlsrpt_lookup_duration_seconds.labels(result).observe(time.monotonic() - begun)
+    return found, _texts(answer.records)[0]
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    return [text for text in texts if re.match(r"v=TLSRPTv1[ \t]*(;|$)", text)]
+
+
 def find_record(texts: Iterable[str]) -> Record:
     """The record among the TXT records of ``_smtp._tls.<domain>`` (RFC 8460 3).
 
     Raises RecordError when there is none, more than one, or a bad one.
     """
-    found = [text for text in texts if re.match(r"v=TLSRPTv1[ \t]*(;|$)", text)]
+    found = _texts(texts)
     if not found:
         raise RecordError("no tlsrpt record")
     if len(found) > 1:
-        raise RecordError("more than one tlsrpt record")
-    return parse_record(found[0])
+        raise RecordError("more than one tlsrpt record", found[0])
+    try:
+        return parse_record(found[0])
+    except RecordError as exc:
+        raise RecordError(str(exc), found[0]) from None
 
 
 def parse_record(text: str) -> Record:

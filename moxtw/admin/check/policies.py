@@ -85,16 +85,13 @@ async def _tlsrpt(
             f"\t_smtp._tls.{domain.ascii}. TXT {text}\n"
         )
     try:
-        answer = await dns.txt(check.resolver, f"_smtp._tls.{domain.ascii}")
+        record, result.TXT = await tlsrpt.lookup(check.resolver, domain.ascii)
+    except tlsrpt.RecordError as exc:
+        result.TXT = exc.text
+        result.Errors.append(f"TLSRPT record of {domain}: {exc}")
+        return
     except DNSError as exc:
         result.Errors.append(f"Looking up TLSRPT record of {domain}: {exc}")
-        return
-    texts = [text for text in answer if text.startswith("v=TLSRPTv1")]
-    result.TXT = texts[0] if texts else ""
-    try:
-        record = tlsrpt.find_record(answer.records)
-    except tlsrpt.RecordError as exc:
-        result.Errors.append(f"TLSRPT record of {domain}: {exc}")
         return
     result.Record = tlsrpt_json(record)
     if address is not None:

@@ -204,6 +204,24 @@ class AppendixTests(SynchronousTestCase):
         self.assertTrue(verify("test.example.com", zones, random=99, sample=False).use)
 
 
+    def test_time_of_smtp(self) -> None:
+        # B.3: either identifier is enough; when neither is aligned the policy counts.
+        zones = {
+            "example.com": "v=DMARC1; p=reject; aspf=r; rua=mailto:dmarc-feedback@example.com"
+        }
+        for spf, dkim, good in (
+            ("mail.example.com", "example.com", True),
+            ("mail.example.com", "example.net", True),
+            ("mail.example.net", "example.com", True),
+            ("mail.example.net", "example.net", False),
+        ):
+            result = verify(
+                "example.com", zones, spf="pass", spf_domain=spf, dkim=(signed(dkim),)
+            )
+            self.assertEqual(result.status, "pass" if good else "fail")
+            self.assertEqual(result.apply_reject, not good)
+
+
 class VerifyTests(SynchronousTestCase):
     def test_no_record(self) -> None:
         result = verify("example.com", {})

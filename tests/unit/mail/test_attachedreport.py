@@ -57,6 +57,30 @@ class DMARCTests(SynchronousTestCase):
         ):
             self.assertEqual(dmarc_report(message).removeprefix(b"\xef\xbb\xbf"), XML)
 
+    def test_example_of_a_transport(self) -> None:
+        """RFC 7489 B.5: multipart/alternative, and a file name that is folded."""
+        message = (
+            b"From: dmarc-reporting@mail.receiver.example\r\n"
+            b"Date: Fri, Feb 15 2002 16:54:30 -0800\r\n"
+            b"To: dmarc-feedback@example.com\r\n"
+            b"Subject: Report Domain: example.com\r\n    Submitter: mail.receiver.example\r\n"
+            b"    Report-ID: <2002.02.15.1>\r\n"
+            b"MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n"
+            b'    boundary="----=_NextPart_000_024E_01CC9B0A.AFE54C00"\r\n'
+            b"Content-Language: en-us\r\n\r\nThis is a multipart message in MIME format.\r\n\r\n"
+            b"------=_NextPart_000_024E_01CC9B0A.AFE54C00\r\n"
+            b'Content-Type: text/plain; charset="us-ascii"\r\n'
+            b"Content-Transfer-Encoding: 7bit\r\n\r\n"
+            b"This is an aggregate report from mail.receiver.example.\r\n\r\n"
+            b"------=_NextPart_000_024E_01CC9B0A.AFE54C00\r\nContent-Type: application/gzip\r\n"
+            b"Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment;\r\n"
+            b'    filename="mail.receiver.example!example.com!\r\n'
+            b'              1013662812!1013749130.gz"\r\n\r\n'
+            + base64.encodebytes(gzip.compress(XML)).replace(b"\n", b"\r\n")
+            + b"------=_NextPart_000_024E_01CC9B0A.AFE54C00--\r\n"
+        )
+        self.assertEqual(dmarc_report(message), XML)
+
     def test_none(self) -> None:
         for message, why in (
             (b"", "no report"),

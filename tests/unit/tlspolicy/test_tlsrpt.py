@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from moxtw import metrics
+from moxtw.dns.fake import ZoneResolver
+from moxtw.dns.resolver import TemporaryError
 from moxtw.tlspolicy import tlsrpt
 from moxtw.tlspolicy.tlsrpt import (
     MAX_DETAILS,
@@ -61,6 +66,39 @@ class RecordTests(SynchronousTestCase):
             except RecordError:
                 continue
             self.assertTrue(record.uris)
+
+
+class LookupTests(SynchronousTestCase):
+    def _look(self, *texts: str, fail: dict[str, str] | None = None) -> Any:
+        zone = {"_smtp._tls.example.org": {"TXT": list(texts)}} if texts else {}
+        resolver = ZoneResolver(zone)
+        resolver.fail = fail or {}
+        return Deferred.fromCoroutine(tlsrpt.lookup(resolver, "example.org"))
+
+    def _count(self, result: str) -> float:
+        return (
+            metrics.REGISTRY.get_sample_value(
+                "mox_tlsrpt_lookup_duration_seconds_count", {"result": result}
+            )
+            or 0
+        )
+
+    def test_results_are_counted(self) -> None:
+        good = "v=TLSRPTv1; rua=mailto:a@example.org;"
+        record, text = self.successResultOf(self._look("v=spf1 -all", good))
+        self.assertEqual((record.uris, text), ((("mailto:a@example.org",),), good))
+        for result, texts, fail, error, told in (
+            ("notfound", (), {}, RecordError, ""),
+            ("notfound", ("v=spf1 -all",), {}, RecordError, ""),
+            ("malformed", (good, good), {}, RecordError, good),
+            ("malformed", ("v=TLSRPTv1; rua",), {}, RecordError, "v=TLSRPTv1; rua"),
+            ("temporary", (), {"_smtp._tls.example.org.": "timeout"}, TemporaryError, ""),
+        ):
+            before = self._count(result)
+            failure = self.failureResultOf(self._look(*texts, fail=fail), error)
+            if error is RecordError:
+                self.assertEqual(failure.value.text, told)
+            self.assertEqual(self._count(result), before + 1)
 
 
 class ResultTests(SynchronousTestCase):
