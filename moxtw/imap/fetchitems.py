@@ -7,9 +7,8 @@ and one template makes a line of each row. Sections of messages stand in `sectio
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import Any, Final
 
 from moxtw.imap import wire
@@ -49,50 +48,50 @@ class Section:
     seen: bool
 
 
+# Field by field, its values in all rows.
+Fields = Sequence[Sequence[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """An item that is made from columns of rows; `template` takes one value.
 
-    `values` makes the values of many rows, given where in a row a field stands.
+    `values` makes the values of many rows, given their fields and where each of them stands.
     """
 
     name: bytes
     want: Want
     template: bytes
-    values: Callable[[Sequence[Any], dict[str, int], bool], list[Any]]
+    values: Callable[[Fields, dict[str, int], bool], Iterable[Any]]
 
 
-def _plain(field: str) -> Callable[[Sequence[Any], dict[str, int], bool], list[Any]]:
-    def values(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[Any]:
-        return list(map(itemgetter(at[field]), rows))
+def _plain(field: str) -> Callable[[Fields, dict[str, int], bool], Iterable[Any]]:
+    def values(fields: Fields, at: dict[str, int], utf8: bool) -> Iterable[Any]:
+        return fields[at[field]]
 
     return values
 
 
-def _flags(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
-    bits, words = at["flags"], at["keywords"]
-    make = wire.flag_list
-    return [make(row[bits], row[words]) for row in rows]
+def _flags(fields: Fields, at: dict[str, int], utf8: bool) -> Iterable[bytes]:
+    return map(wire.flag_list, fields[at["flags"]], fields[at["keywords"]])
 
 
-def _received(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
-    place, make = at["received"], wire.date_time
-    return [make(row[place]) for row in rows]
+def _received(fields: Fields, at: dict[str, int], utf8: bool) -> Iterable[bytes]:
+    return map(wire.date_time, fields[at["received"]])
 
 
-def _saved(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
-    place = at["save_date"]
+def _saved(fields: Fields, at: dict[str, int], utf8: bool) -> Iterable[bytes]:
     return [
-        b"NIL" if row[place] is None else b'"%b"' % wire.date_time(row[place]) for row in rows
+        b"NIL" if time is None else b'"%b"' % wire.date_time(time)
+        for time in fields[at["save_date"]]
     ]
 
 
-def _preview(rows: Sequence[Any], at: dict[str, int], utf8: bool) -> list[bytes]:
+def _preview(fields: Fields, at: dict[str, int], utf8: bool) -> Iterable[bytes]:
     # RFC 8970 3.1: at most 200 characters.
-    place = at["preview"]
     return [
-        wire.string((row[place] or "")[:200].strip().encode("utf-8", "replace"), utf8)
-        for row in rows
+        wire.string((text or "")[:200].strip().encode("utf-8", "replace"), utf8)
+        for text in fields[at["preview"]]
     ]
 
 
@@ -187,11 +186,15 @@ class Items:
         start = b"* %d FETCH ("
         if uidonly:
             start = b"* %d UIDFETCH ("
-            numbers = list(map(itemgetter(at["uid"]), rows))
+            numbers = [row[at["uid"]] for row in rows]
             if not self.asks_uid:
                 shown = shown[1:]
         template = b" ".join([column.template for column in shown])
-        columns = [column.values(rows, at, utf8) for column in shown]
+        # Field by field rather than row by row: most of it then runs outside of bytecode.
+        fields = list(zip(*rows, strict=True))
+        if not fields:
+            return []
+        columns = [column.values(fields, at, utf8) for column in shown]
         whole = start + template + (end if shown else end.lstrip())
         return list(map(whole.__mod__, zip(numbers, *columns, strict=True)))
 

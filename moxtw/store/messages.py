@@ -379,10 +379,15 @@ def first_unseen(tx: Tx, mailbox_id: int) -> int | None:
 
 def flags(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[FlagRow]:
     """UID, flags, keywords and modseq of live messages, ascending."""
+    return [FlagRow._make(row) for row in flag_tuples(tx, mailbox_id, uid_ranges)]
+
+
+def flag_tuples(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[tuple[Any, ...]]:
+    """The same as plain tuples, for where there are very many."""
     found: list[tuple[Any, ...]] = []
     for first, last in uid_ranges:
         found += tx.all(_FLAGS, mailbox=mailbox_id, first=first, last=last)
-    return [FlagRow._make(row) for row in found]
+    return found
 
 
 _ROW_COLUMNS: Final[tuple[tuple[Want | None, Any], ...]] = (

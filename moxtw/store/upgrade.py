@@ -206,21 +206,36 @@ def prepare(backend: Backend) -> None:
 
     Blocks; to be called before anything else uses the database.
     """
-    if not sa.inspect(backend.engine).has_table("meta"):
-        with backend.engine.begin() as setup:
-            schema.metadata.create_all(setup)
-            setup.execute(
-                schema.meta.insert().values(key="schema_version", value=str(schema.VERSION))
-            )
-            setup.execute(schema.sequences.insert().values(name="ids", next=1))
-        backend.engine.dispose()
-        return
+    made = sa.inspect(backend.engine).has_table("meta")
     backend.engine.dispose()
     connection = backend.connect(readonly=False)
     try:
-        _upgrade(backend, connection)
+        if made:
+            _upgrade(backend, connection)
+        else:
+            _make(backend, connection)
     finally:
         connection.close()
+
+
+def _make(backend: Backend, connection: Any) -> None:
+    """Make a new database, whole or not at all."""
+    execute = connection.cursor().execute
+
+    def run(clause: Any, *args: Any) -> None:
+        execute(str(clause.compile(dialect=backend.dialect)))
+
+    execute(backend.begin_write)
+    try:
+        schema.metadata.create_all(
+            sa.create_mock_engine(backend.engine.url, run), checkfirst=False
+        )
+        execute(f"INSERT INTO meta (key, value) VALUES ('schema_version', '{schema.VERSION}')")
+        execute("INSERT INTO sequences (name, next) VALUES ('ids', 1)")
+        execute("COMMIT")
+    except BaseException:
+        execute("ROLLBACK")
+        raise
 
 
 def _upgrade(backend: Backend, connection: Any) -> None:

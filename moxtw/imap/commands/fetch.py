@@ -140,7 +140,7 @@ class _Job:
 
     def flags(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
         """UID, FLAGS and MODSEQ."""
-        rows = messages.flags(tx, self.mailbox_id, _ranges(uids, numbers))
+        rows = messages.flag_tuples(tx, self.mailbox_id, _ranges(uids, numbers))
         if len(rows) != len(uids):
             return self.columns(tx, uids, numbers)
         lines = self.items.lines(rows, numbers, self.utf8, FLAG_ROW, uidonly=self.uidonly)
