@@ -42,6 +42,35 @@ MAX_CNAMES_HOST = 11
 # and bogus (5, 6), expired, not yet valid, missing keys and signatures, NSEC (7 to 12).
 _DNSSEC_CODES = frozenset({1, 2, *range(5, 13)})
 
+# RFC 8914 4.
+_EXTENDED_NAMES = (
+    "other",
+    "unsupported-dnskey-algorithm",
+    "unsupported-ds-digest-type",
+    "stale-answer",
+    "forged-answer",
+    "dnssec-indeterminate",
+    "dnssec-bogus",
+    "signature-expired",
+    "signature-not-yet-valid",
+    "dnskey-missing",
+    "rrsigs-missing",
+    "no-zone-key-bit-set",
+    "nsec-missing",
+    "cached-error",
+    "not-ready",
+    "blocked",
+    "censored",
+    "filtered",
+    "prohibited",
+    "stale-nxdomain-answer",
+    "not-authoritative",
+    "not-supported",
+    "no-reachable-authority",
+    "network-error",
+    "invalid-data",
+)
+
 
 class DNSError(Exception):
     """A lookup gave no records. ``name`` and ``rtype`` say which lookup."""
@@ -108,6 +137,17 @@ class TemporaryError(DNSError):
     def dnssec(self) -> bool:
         """Whether the resolver said that DNSSEC validation is the trouble."""
         return self.extended is not None and self.extended[0] in _DNSSEC_CODES
+
+    @property
+    def extended_name(self) -> str:
+        """The extended error in one word, such as ``6-dnssec-bogus``; empty without one.
+
+        Without the resolver's own text, which is different with each name.
+        """
+        if self.extended is None:
+            return ""
+        code = self.extended[0]
+        return f"{code}-{_EXTENDED_NAMES[code]}" if code < len(_EXTENDED_NAMES) else str(code)
 
 
 class ServFail(TemporaryError):

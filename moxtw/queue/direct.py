@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from moxtw import metrics
@@ -13,6 +13,7 @@ from moxtw.log import Logger
 from moxtw.queue.attempt import Attempt, connect
 from moxtw.queue.delivery import (
     DeliveryError,
+    Finding,
     SMTPDialer,
     SMTPSession,
     Target,
@@ -39,6 +40,38 @@ class Socks:
 
     address: tuple[str, int]
     ehlo: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How TLS went when a session was set up, and which recipient domains it was counted for.
+
+    error: with TLS, whereupon the session was set up without.
+    """
+
+    host: str
+    local_ip: str
+    remote_ip: str
+    findings: tuple[Finding, ...] = ()
+    tls: bool = False
+    error: DeliveryError | None = None
+    counted: set[str] = field(default_factory=set)
+
+    def count(self, report: TLSReport) -> None:
+        """Count the session for the domain of a report, once.
+
+        Domains that share a host share sessions with it. Each has its own policy, which this
+        session was found to suit, and wants to know (RFC 8460 3).
+        """
+        if report.name in self.counted:
+            return
+        self.counted.add(report.name)
+        if self.error is not None:
+            report.failed(self.host, self.local_ip, self.remote_ip, self.error)
+        else:
+            report.session(
+                self.host, self.local_ip, self.remote_ip, self.findings, tls=self.tls
+            )
 
 
 class DirectDelivery:
@@ -105,8 +138,12 @@ class DirectDelivery:
             rule = await self._policy.domain("", require_tls, report)
         else:
             domain = ascii_domain(name)
+            try:
+                destination = await self._finder.destination(domain)
+            except DeliveryError as exc:
+                report.forged(exc.__cause__)
+                raise
             rule = await self._policy.domain(domain, require_tls, report)
-            destination = await self._finder.destination(domain)
         if destination.expanded_authentic:
             metrics.queue_destinations_authentic_total.inc()
         unsafe: list[DeliveryError] = []
@@ -116,7 +153,7 @@ class DirectDelivery:
                     addresses = Addresses(host, host, (host,), False, False, False)
                 else:
                     dialed = attempt.first.dialed_ips.get(host, [])
-                    addresses = await self._finder.addresses(host, dialed, families)
+                    addresses = await self._addresses(host, dialed, families, report)
                 await self._host(attempt, sessions, destination, addresses, rule, report, socks)
             except DeliveryError as exc:
                 log.debug("delivery to host", host=host, domain=name, err=exc)
@@ -145,6 +182,16 @@ class DirectDelivery:
             )
             return
         attempt.conclude()
+
+    async def _addresses(
+        self, host: str, dialed: Sequence[str], families: tuple[int, ...], report: TLSReport
+    ) -> Addresses:
+        """The addresses of a host. Raises DeliveryError."""
+        try:
+            return await self._finder.addresses(host, dialed, families)
+        except DeliveryError as exc:
+            report.forged(exc.__cause__, host)
+            raise
 
     async def _host(
         self,
@@ -192,8 +239,10 @@ class DirectDelivery:
             session = None if lost else sessions.take(key, ips)
             kept = session is not None
             if session is None:
-                session = await self._session(attempt, addresses, rule, report, socks)
-                sessions.use(key, session)
+                session, seen = await self._session(attempt, addresses, rule, report, socks)
+                sessions.use(key, session, seen)
+            else:
+                sessions.about.count(report)
             attempt.tls_seen = (session.has_starttls, session.has_requiretls)
             if require_tls and not session.has_requiretls:
                 metrics.queue_requiretls_unsupported_total.labels("norequiretls").inc()
@@ -227,7 +276,7 @@ class DirectDelivery:
         rule: HostRule,
         report: TLSReport,
         socks: Socks | None,
-    ) -> SMTPSession:
+    ) -> tuple[SMTPSession, _Seen]:
         host = addresses.host
         remote = ""
 
@@ -257,7 +306,8 @@ class DirectDelivery:
         except DeliveryError as exc:
             if exc.trouble is not Trouble.TLS:
                 raise
-            report.failed(host, exc.local_ip, remote, exc)
+            seen = _Seen(host, exc.local_ip, remote, error=exc)
+            seen.count(report)
             if not rule.fallback or attempt.first.is_dmarc_report:
                 raise
             log.info("tls failed, trying without", host=host, err=exc)
@@ -265,13 +315,14 @@ class DirectDelivery:
                 metrics.queue_tlsrequiredno_ignored_total.labels("badtls").inc()
         else:
             findings = session.tls_findings
-            report.session(
-                host, session.local_ip, remote, findings, tls=bool(session.tls_version)
+            seen = _Seen(
+                host, session.local_ip, remote, tuple(findings), bool(session.tls_version)
             )
+            seen.count(report)
             if findings and attempt.first.require_tls is False and (rule.dane or rule.secure):
                 log.info("bad tls ignored", host=host, err=findings[0].text)
                 metrics.queue_tlsrequiredno_ignored_total.labels("badtls").inc()
-            return session
+            return session, seen
         metrics.queue_plaintext_fallback_total.inc()
         attempt.tls_label = TLSMode.SKIP.value + rule.label
         plain = Target(
@@ -283,7 +334,7 @@ class DirectDelivery:
             tls=TLSMode.SKIP,
             local_ips=self._local_ips,
         )
-        return await connect(self._dialer, plain, dialed)
+        return await connect(self._dialer, plain, dialed), seen
 
 
 def local_addresses(static: Static) -> tuple[tuple[int, str], ...]:

@@ -61,11 +61,12 @@ def _pass(_: object, done: Deferred[None]) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Idle:
-    """A session that waits for its next use."""
+    """A session that waits for its next use. about: see `Sessions`."""
 
     key: Hashable
     session: SMTPSession
     uses: int
+    about: Any
     timer: Any = None
 
 
@@ -82,19 +83,24 @@ class Pool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def put(self, key: Hashable, session: SMTPSession, uses: int) -> None:
+    def put(self, key: Hashable, session: SMTPSession, uses: int, about: Any = None) -> None:
         """Keep a session for a while."""
         if self._stopped or not session.usable or uses >= MAX_USES:
             self._closing.close(session)
             return
         if len(self._idle) >= MAX_IDLE:
             self._close(self._idle[0])
-        idle = _Idle(key, session, uses)
+        idle = _Idle(key, session, uses, about)
         idle.timer = self._reactor.callLater(IDLE, self._close, idle)
         self._idle.append(idle)
 
-    def take(self, key: Hashable, ips: Collection[str] | None) -> tuple[SMTPSession, int] | None:
-        """A session that was kept, and how often it was used. ips: its server is one of these."""
+    def take(
+        self, key: Hashable, ips: Collection[str] | None
+    ) -> tuple[SMTPSession, int, Any] | None:
+        """A session that was kept, how often it was used, and what was noted about it.
+
+        ips: its server is one of these.
+        """
         for idle in reversed(self._idle):
             if idle.key != key or (ips is not None and idle.session.remote_ip not in ips):
                 continue
@@ -102,7 +108,7 @@ class Pool:
                 self._close(idle)
                 continue
             self._remove(idle)
-            return idle.session, idle.uses
+            return idle.session, idle.uses, idle.about
         return None
 
     def start(self) -> None:
@@ -126,7 +132,10 @@ class Pool:
 
 
 class Sessions:
-    """The sessions in use during a domain's turn: the one at work, and one kept for later."""
+    """The sessions in use during a domain's turn: the one at work, and one kept for later.
+
+    about: whatever was noted of the one at work when it was new.
+    """
 
     def __init__(self, closing: Closing, pool: Pool) -> None:
         self._closing = closing
@@ -134,6 +143,7 @@ class Sessions:
         self._key: Hashable = None
         self._kept: SMTPSession | None = None
         self._uses = 0
+        self.about: Any = None
         self._at_work: SMTPSession | None = None
 
     def take(self, key: Hashable, ips: Collection[str] | None = None) -> SMTPSession | None:
@@ -151,17 +161,18 @@ class Sessions:
             ):
                 self._at_work = session
                 return session
-            self._pool.put(self._key, session, self._uses)
+            self._pool.put(self._key, session, self._uses, self.about)
         found = self._pool.take(key, ips)
         if found is None:
             return None
         self._key = key
-        self._at_work, self._uses = found
+        self._at_work, self._uses, self.about = found
         return self._at_work
 
-    def use(self, key: Hashable, session: SMTPSession) -> None:
+    def use(self, key: Hashable, session: SMTPSession, about: Any = None) -> None:
         """A new session is at work."""
         self._key = key
+        self.about = about
         self._uses = 0
         self._at_work = session
 
@@ -186,7 +197,7 @@ class Sessions:
         """The turn is over."""
         session, self._kept = self._kept, None
         if session is not None:
-            self._pool.put(self._key, session, self._uses)
+            self._pool.put(self._key, session, self._uses, self.about)
 
     def abort(self) -> None:
         """Stop at once."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
+from moxtw.dns.resolver import TemporaryError
 from moxtw.log import Logger
 from moxtw.queue.delivery import DeliveryError, Finding
 from moxtw.queue.mtasts import Known
@@ -65,7 +66,7 @@ class TLSReport:
             self._host = self.hosts.setdefault(host, Result(tlsrpt.NO_POLICY, host))
             return
         strings = tuple(sorted(dane.presentation(record) for record in found.records))
-        old = self.hosts[host]
+        old = self.hosts.setdefault(host, Result(tlsrpt.NO_POLICY, host))
         self._host = self.hosts[host] = replace(
             old, policy_type=tlsrpt.TLSA, domain=found.base, strings=strings
         )
@@ -86,9 +87,27 @@ class TLSReport:
 
     def host_failed(self, failure: Failure) -> None:
         """Something about the host that kept a session from being tried."""
-        if self._host is not None:
-            self._host.failure += 1
-            self._host.note(failure)
+        self._count(False, failure)
+
+    def forged(self, exc: BaseException | None, host: str = "") -> bool:
+        """A lookup failed, about a host or the domain: count it if DNSSEC is the trouble.
+
+        RFC 8460 4.3 has "dnssec-invalid" for the records of DANE only, so this is a failure of
+        validation. Returns whether it was counted.
+        """
+        if not isinstance(exc, TemporaryError) or not exc.dnssec:
+            return False
+        self._known = True
+        failure = Failure(
+            tlsrpt.VALIDATION_FAILURE, receiving_mx_hostname=host, reason=tlsrpt.dns_reason(exc)
+        )
+        if not host:
+            self.domain_failed(failure)
+            return True
+        # With valid answers there might be DANE.
+        self.host(host, dane.Found(host, ()))
+        self.host_failed(failure)
+        return True
 
     # -- Sessions ----------------------------------------------------------------------
 

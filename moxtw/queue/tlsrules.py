@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, TimeoutError
 
 from moxtw import metrics
-from moxtw.dns.resolver import DNSError, Resolver, TemporaryError
+from moxtw.dns.resolver import DNSError, Resolver, ServFail, TemporaryError
 from moxtw.log import Logger
 from moxtw.queue.delivery import Associations, DeliveryError, TLSMode, Trouble
 from moxtw.queue.hosts import LOOKUP_TIMEOUT, Addresses, Destination
@@ -100,7 +100,8 @@ class Safety:
         try:
             known = await self._policies.get(name)
         except DNSError as exc:
-            report.domain_failed(tlsrpt.Failure(FETCH_ERROR, reason="dns-lookup-error"))
+            if not report.forged(exc):
+                report.domain_failed(tlsrpt.Failure(FETCH_ERROR, reason="dns-lookup-error"))
             if require_tls is not False:
                 raise DeliveryError(
                     Trouble.LOCAL, f"finding the mta-sts policy of {name}: {exc}", secode="7.5"
@@ -210,6 +211,8 @@ class _Rule:
             found = await work
         except (DNSError, TimeoutError) as exc:
             metrics.queue_destination_dane_gathertlsa_errors_total.inc()
+            # What the records are is not known, but the failure is about them.
+            self.report.host(host, dane.Found(host, ()))
             failure = _dns_failure(exc, host)
             if self.require_tls is False:
                 self.report.host_noted(failure)
@@ -226,13 +229,10 @@ class _Rule:
 
 
 def _dns_failure(exc: Exception, host: str) -> tlsrpt.Failure:
-    """How a failed lookup of TLSA records is reported."""
-    kind, reason = tlsrpt.VALIDATION_FAILURE, "tlsa-lookup-error"
-    if isinstance(exc, TemporaryError) and exc.extended is not None:
-        code, text = exc.extended
-        reason = f"dns-extended-error-{code}"
-        if text:
-            reason += "-" + "-".join(text.lower().split())
-        if exc.dnssec:
-            kind = tlsrpt.DNSSEC_INVALID
+    """How a failed lookup of TLSA records is reported (RFC 8460 4.3.2.1)."""
+    kind = tlsrpt.VALIDATION_FAILURE
+    reason = tlsrpt.dns_reason(exc) or "tlsa-lookup-error"
+    # "No valid records were returned from the recursive resolver", whether it says why or not.
+    if isinstance(exc, ServFail) or (isinstance(exc, TemporaryError) and exc.dnssec):
+        kind = tlsrpt.DNSSEC_INVALID
     return tlsrpt.Failure(kind, receiving_mx_hostname=host, reason=reason)

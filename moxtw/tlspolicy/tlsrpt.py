@@ -141,6 +141,13 @@ def _uri(text: str) -> str:
     return text
 
 
+def dns_reason(exc: BaseException) -> str:
+    """The reason code of a failed lookup, by its extended error (RFC 8914); empty without."""
+    if isinstance(exc, TemporaryError) and exc.extended is not None:
+        return f"dns-extended-error-{exc.extended_name}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What sessions that failed in the same way have in common (RFC 8460 4.4).
