@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from moxtw.imap.session import Session, View
 
 # Messages in a batch: of flags only, of other columns, of sections.
-_FLAGS_BATCH: Final = 1000
+_FLAGS_BATCH: Final = 2000
 _ROWS_BATCH: Final = 400
 _SECTIONS_BATCH: Final = 64
 # A batch of sections ends when it has so many bytes.
