@@ -18,6 +18,7 @@ from moxtw.authn.results import dmarc_method
 from moxtw.config.dynamic import Account, Alias, Destination
 from moxtw.config.lookup import ConfigView
 from moxtw.dns.publicsuffix import organizational_domain
+from moxtw.inbound import hooks
 from moxtw.inbound.cleaned import cut, forged_spans, without
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
@@ -165,6 +166,7 @@ class Deliverer:
             if work.plans or work.evaluations:
                 if work.first_time and envelope.first_time_delay:
                     await sleep(envelope.first_time_delay)
+                await work.prepare_hooks(self._store)
                 await self._store_all(work)
             results = work.finish()
             await self._tell_sender(envelope, cleaned, results, auth)
@@ -246,6 +248,8 @@ class _Work:
         auth: AuthResults,
         sleep: Sleep,
     ) -> None:
+        self.config = config
+        self.hooks = hooks.NOTHING
         self.dynamic = config.dynamic
         self.static = config.static
         self.decider = decider
@@ -530,6 +534,18 @@ class _Work:
 
     # -- Storing -------------------------------------------------------------------
 
+    async def prepare_hooks(self, store: Store) -> None:
+        """Work out what webhooks are to be told, before the writer has to wait for it."""
+        plans = [p for p in self.plans if not (p.rejected or p.decision.is_reject)]
+        recipients = self.envelope.recipients
+        self.hooks = await hooks.prepare(
+            store,
+            self.content,
+            self.envelope,
+            ids=any(hooks.from_id(self.config, recipients[p.index]) for p in plans),
+            incoming=any(p.account.incoming_webhook is not None for p in plans),
+        )
+
     def job(self, tx: Tx) -> list[tuple[int, str, str, str] | None]:
         """Add the message where it goes; runs in the writer. None for each success.
 
@@ -578,6 +594,19 @@ class _Work:
             )
         if plan.decision.reports.valid and not plan.decision.is_reject:
             self._kept += plan.decision.reports.keep(tx, self.subject.mail_from)
+        if not plan.decision.is_reject:
+            hooks.delivered(
+                tx,
+                self.config,
+                self.hooks,
+                account_name=plan.account_name,
+                account=plan.account,
+                recipient=self.envelope.recipients[plan.index],
+                envelope=self.envelope,
+                delivery=plan.delivery,
+                message_id=added.id,
+                mailbox=mailbox.name,
+            )
         return None
 
     def _add_reject(

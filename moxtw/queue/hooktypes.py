@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from moxtw.mail import readable
+from moxtw.mail.readable import NameAddress
 from moxtw.queue.api import Int32, Int64
 
 DELIVERED: Final = "delivered"
@@ -39,6 +41,45 @@ class Outgoing(msgspec.Struct, forbid_unknown_fields=True):
     SMTPEnhancedCode: str = ""
     Error: str = ""
     Extra: dict[str, str] = {}
+
+
+class IncomingMeta(msgspec.Struct, forbid_unknown_fields=True):
+    """How a message came, and where it went. Automated: programs must not reply."""
+
+    MsgID: Int64 = 0
+    MailFrom: str = ""
+    MailFromValidated: bool = False
+    MsgFromValidated: bool = False
+    RcptTo: str = ""
+    DKIMVerifiedDomains: list[str] = []
+    RemoteIP: str = ""
+    Received: datetime | None = None
+    MailboxName: str = ""
+    Automated: bool = False
+
+
+def _no_structure() -> readable.Structure:
+    return readable.Structure("", {}, "", "", "", 0, [])
+
+
+class Incoming(msgspec.Struct, forbid_unknown_fields=True):
+    """A message that was delivered to a mailbox."""
+
+    Version: Int32 = 0
+    From: list[NameAddress] = []
+    To: list[NameAddress] = []
+    CC: list[NameAddress] = []
+    BCC: list[NameAddress] = []
+    ReplyTo: list[NameAddress] = []
+    Subject: str = ""
+    MessageID: str = ""
+    InReplyTo: str = ""
+    References: list[str] = []
+    Date: datetime | None = None
+    Text: str = ""
+    HTML: str = ""
+    Structure: readable.Structure = msgspec.field(default_factory=_no_structure)
+    Meta: IncomingMeta = msgspec.field(default_factory=IncomingMeta)
 
 
 _encode = msgspec.json.Encoder().encode
