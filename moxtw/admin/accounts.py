@@ -11,7 +11,7 @@ from moxtw.config.dynamic import Account, Route
 from moxtw.config.lookup import account_destinations, account_for_login
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as rows
-from moxtw.store import credentials
+from moxtw.store import credentials, websessions
 from moxtw.store.errors import NoSuchAccount
 from moxtw.store.tx import Tx
 
@@ -116,6 +116,14 @@ async def save_login_disabled(
     """Forbid logins, with a message for who tries, or allow them with an empty one."""
     await ctx.change(lambda dynamic: edit.account_save(dynamic, name, login_disabled=message))
     ctx.end_sessions(name)
+
+    def end(tx: Tx) -> None:
+        found = rows.find(tx, name)
+        if found is not None:
+            websessions.end_all(tx, found.id)
+
+    if message:
+        await ctx.store.write(end)
     ctx.done(caller, "account login disabled" if message else "account enabled", account=name)
 
 
@@ -126,8 +134,10 @@ async def save_routes(
     await save(ctx, caller, name, routes=tuple(routes))
 
 
-async def set_password(ctx: AdminContext, caller: Caller, name: str, password: str) -> None:
-    """Set the password of an account; its web sessions end."""
+async def set_password(
+    ctx: AdminContext, caller: Caller, name: str, password: str, *, keep: bytes = b""
+) -> None:
+    """Set the password of an account; its web sessions end, but for the one of digest `keep`."""
     get(ctx, name)
     try:
         verifiers = await ctx.store.run(passwords.derive, password)
@@ -135,7 +145,7 @@ async def set_password(ctx: AdminContext, caller: Caller, name: str, password: s
         raise user_error(str(exc)) from exc
 
     def job(tx: Tx) -> None:
-        credentials.set_password(tx, rows.get(tx, name).id, verifiers)
+        credentials.set_password(tx, rows.get(tx, name).id, verifiers, keep)
 
     try:
         await ctx.store.write(job)

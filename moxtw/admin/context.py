@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moxtw.junk.trainer import Trainer
     from moxtw.net.cid import ConnectionIds
     from moxtw.net.tlsclient import Roots
+    from moxtw.queue.hookcall import HookCaller
     from moxtw.queue.operations import QueueOperations
     from moxtw.store.db import Store
 
@@ -104,6 +105,7 @@ class AdminContext:
     trainer: trains the junk filters.
     resolver: looks up what others see of us.
     roots: the certificate authorities that are trusted.
+    hook_caller: makes webhook calls.
     """
 
     config: Config
@@ -118,6 +120,7 @@ class AdminContext:
     trainer: Trainer | None = None
     resolver: Resolver | None = None
     roots: Roots | None = None
+    hook_caller: HookCaller | None = None
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
         """Change domains.conf. Raises OperationError, and nothing is changed then."""

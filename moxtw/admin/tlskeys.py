@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from moxtw.admin.context import AdminContext, Caller, not_found, user_error
+from moxtw.config.index import AccountDestination
 from moxtw.config.lookup import account_for_login
 from moxtw.net.certs import CertError, fingerprint
 from moxtw.store import credentials
@@ -45,17 +46,15 @@ async def add(
     cert_der: bytes,
     *,
     no_imap_preauth: bool = False,
+    account: str = "",
 ) -> TLSKey:
     """Let who has the key of a certificate log in with an address of an account.
 
     name: "" for the common name in the certificate. no_imap_preauth: IMAP connections with the
-    certificate are not logged in from their start.
+    certificate are not logged in from their start. account: whose address it must be, "" for any.
     """
-    login = account_for_login(ctx.config, login_address)
-    if login is None:
-        raise not_found(f"no account has address {login_address[:200]!r}")
-    if len(name) > _MAX_NAME or not name.isprintable():
-        raise user_error("bad name for the key")
+    login = _login(ctx, login_address, account)
+    _check_name(name)
     if len(cert_der) > MAX_CERTIFICATE:
         raise user_error("the certificate is too large")
     try:
@@ -80,6 +79,57 @@ async def add(
     await ctx.keys_changed()
     ctx.done(caller, "tls public key added", fingerprint=found, account=login.account)
     return key
+
+
+async def own(ctx: AdminContext, caller: Caller, wanted: str, account: str) -> TLSKey:
+    """The key with a fingerprint, if it is one of the account."""
+    key = await get(ctx, caller, wanted)
+    if key.account != account:
+        raise not_found(f"no TLS public key with fingerprint {wanted[:100]!r}")
+    return key
+
+
+async def update(
+    ctx: AdminContext,
+    caller: Caller,
+    account: str,
+    wanted: str,
+    *,
+    login_address: str,
+    name: str,
+    no_imap_preauth: bool,
+) -> None:
+    """Change name, address and preauthentication of a key of an account."""
+    key = await own(ctx, caller, wanted, account)
+    login = _login(ctx, login_address, account)
+    _check_name(name)
+    try:
+        await ctx.store.write(
+            lambda tx: credentials.update_tls_key(
+                tx,
+                key.fingerprint,
+                name or key.name,
+                login.canonical,
+                no_imap_preauth=no_imap_preauth,
+            )
+        )
+    except StoreError as exc:
+        raise not_found(str(exc)) from exc
+    await ctx.keys_changed()
+    ctx.done(caller, "tls public key changed", fingerprint=key.fingerprint, account=account)
+
+
+def _login(ctx: AdminContext, address: str, account: str) -> AccountDestination:
+    login = account_for_login(ctx.config, address)
+    if login is None or (account and login.account != account):
+        whose = "this account has not" if account else "no account has"
+        raise not_found(f"{whose} address {address[:200]!r}")
+    return login
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise user_error("bad name for the key")
 
 
 async def remove(ctx: AdminContext, caller: Caller, wanted: str) -> None:

@@ -133,6 +133,7 @@ class Parts:
             trainer=self.trainer,
             resolver=for_pkg(self.resolver, "check"),
             roots=roots,
+            hook_caller=self.hook_caller,
         )
         self.web = WebContext(
             self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt

@@ -31,15 +31,17 @@ _INSERT = Statement(
     )
 )
 _END_SESSIONS = Statement(
-    web_sessions.delete().where(web_sessions.c.account_id == bindparam("a"))
+    web_sessions.delete().where(
+        web_sessions.c.account_id == bindparam("a"), web_sessions.c.token != bindparam("keep")
+    )
 )
 
 
-def set_password(tx: Tx, account_id: int, verifiers: Verifiers) -> None:
-    """Store what verifies a password; all web sessions of the account end."""
+def set_password(tx: Tx, account_id: int, verifiers: Verifiers, keep: bytes = b"") -> None:
+    """Store what verifies a password; web sessions of the account end, but for `keep`."""
     tx.run(_DELETE, a=account_id)
     tx.run(_INSERT, a=account_id, v=msgspec.json.encode(verifiers), now=tx.now)
-    tx.run(_END_SESSIONS, a=account_id)
+    tx.run(_END_SESSIONS, a=account_id, keep=keep)
 
 
 def verifiers(tx: Tx, account_id: int) -> Verifiers | None:
@@ -74,6 +76,13 @@ _ADD_KEY = Statement(
         {column.name: bindparam(column.name) for column in tls_public_keys.columns}
     )
 )
+_UPDATE_KEY = Statement(
+    tls_public_keys.update()
+    .where(tls_public_keys.c.fingerprint == bindparam("f"))
+    .values(
+        name=bindparam("n"), no_imap_preauth=bindparam("p"), login_address=bindparam("l")
+    )
+)
 _REMOVE_KEY = Statement(
     tls_public_keys.delete().where(tls_public_keys.c.fingerprint == bindparam("f"))
 )
@@ -104,6 +113,15 @@ def add_tls_key(tx: Tx, key: TLSKey) -> None:
         account=key.account,
         login_address=key.login_address,
     )
+
+
+def update_tls_key(
+    tx: Tx, fingerprint: str, name: str, login_address: str, *, no_imap_preauth: bool
+) -> None:
+    """Change what may be changed of a key. Raises StoreError when there is none."""
+    changes = {"n": name, "p": int(no_imap_preauth), "l": login_address}
+    if not tx.run(_UPDATE_KEY, f=fingerprint, **changes):
+        raise StoreError("no such public key")
 
 
 def remove_tls_key(tx: Tx, fingerprint: str) -> None:

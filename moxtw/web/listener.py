@@ -15,6 +15,7 @@ from moxtw.log import Logger
 from moxtw.queue.submit import Submitter
 from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
+from moxtw.web.account import make_account
 from moxtw.web.admin import admin_sessions, make_admin
 from moxtw.web.handlers import ConfiguredHandlers
 from moxtw.web.rpc import MAX_BODY
@@ -28,6 +29,7 @@ from moxtw.web.site import (
     WebHandlers,
     any_host,
 )
+from moxtw.web.storedsessions import StoredSessions
 from moxtw.web.visit import make_origin
 from moxtw.web.webapi import body_limit, make_webapi
 
@@ -50,6 +52,7 @@ class WebContext:
 
     def __post_init__(self) -> None:
         self.admin_sessions: Sessions = admin_sessions(self.admin)
+        self.user_sessions = StoredSessions(self.admin.store, self.admin.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +109,28 @@ def _webserver(listener: Listener, port: int, tls: bool) -> Any:
 def _services(ctx: WebContext, listener: Listener) -> Iterator[tuple[int, bool, Service | None]]:
     """Ports with what is on them; None for a port whose service is not served yet."""
     own, settings_hosts = listener_hosts(listener), client_settings_hosts(ctx, listener)
-    for tls, admin, webapi, others in (
+    for tls, account, admin, webapi, others in (
         (
             False,
+            listener.account_http,
             listener.admin_http,
             listener.webapi_http,
-            (listener.account_http, listener.webmail_http, listener.webserver_http),
+            (listener.webmail_http, listener.webserver_http),
         ),
         (
             True,
+            listener.account_https,
             listener.admin_https,
             listener.webapi_https,
-            (listener.account_https, listener.webmail_https, listener.webserver_https),
+            (listener.webmail_https, listener.webserver_https),
         ),
     ):
         for other in others:
             if other.enabled:
                 yield other.effective_port, tls, None
+        if account.enabled:
+            service = _account(ctx, account.effective_path, account, settings_hosts)
+            yield account.effective_port, tls, service
         if admin.enabled:
             yield admin.effective_port, tls, _admin(ctx, admin.effective_path, admin, own)
         if webapi.enabled:
@@ -131,6 +139,24 @@ def _services(ctx: WebContext, listener: Listener) -> Iterator[tuple[int, bool, 
     if listener.metrics_http.enabled:
         for service in _metrics():
             yield listener.metrics_http.effective_port, False, service
+
+
+def _account(ctx: WebContext, path: str, settings: WebService, hosts: Hosts) -> Service:
+    return Service(
+        "account",
+        path,
+        make_account(
+            ctx.admin,
+            path,
+            origin=make_origin(ctx.admin.ids, forwarded=settings.forwarded),
+            authenticator=ctx.authenticator,
+            sessions=ctx.user_sessions,
+            limiter=ctx.limiter,
+        ),
+        hosts,
+        body_limit=MAX_BODY,
+        forwarded=settings.forwarded,
+    )
 
 
 def _admin(ctx: WebContext, path: str, settings: WebService, hosts: Hosts) -> Service:
@@ -182,6 +208,8 @@ def _internal(ctx: WebContext, listener: Listener) -> Callable[[str, str], Servi
             made = None
             if service == "admin":
                 made = _admin(ctx, path, plain, any_host)
+            elif service == "account":
+                made = _account(ctx, path, plain, any_host)
             elif service == "webapi":
                 made = _webapi(ctx, listener, path, plain, any_host)
             else:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
 
-import msgspec
-
-from moxtw.admin.context import AdminContext, Caller, OperationError
-from moxtw.config import JSONError, from_json, json_value
-from moxtw.web.admintypes import ZERO_TIME
-from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError, Call, Registry
+from moxtw.admin.context import AdminContext, Caller
+from moxtw.web.conversions import error_of as error_of
+from moxtw.web.conversions import from_api as from_api
+from moxtw.web.conversions import list_from_api as list_from_api
+from moxtw.web.conversions import map_to_api as map_to_api
+from moxtw.web.conversions import time_of as time_of
+from moxtw.web.conversions import to_api as to_api
+from moxtw.web.rpc import Call, Registry
 from moxtw.web.sessions import ADMIN_ACCOUNT, WebAuth
-
-T = TypeVar("T")
 
 registry = Registry(
     "Admin",
@@ -26,9 +23,6 @@ registry = Registry(
     "header x-mox-csrf.",
 )
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CODES: Final = {"user": USER_ERROR, "notFound": "user:notFound", "server": SERVER_ERROR}
-
 
 @dataclass(frozen=True, slots=True)
 class AdminAPI:
@@ -38,46 +32,8 @@ class AdminAPI:
     auth: WebAuth
 
 
-def error_of(exc: Exception) -> ApiError | None:
-    """The answer for an operation that was refused or failed."""
-    if isinstance(exc, OperationError):
-        return ApiError(_CODES[exc.kind], str(exc))
-    return None
-
-
 def admin_of(call: Call) -> tuple[AdminContext, Caller]:
     """What an operation is called with."""
     api: AdminAPI = call.context
     visit = call.visit
     return api.admin, Caller("webadmin", ADMIN_ACCOUNT, visit.remote_ip, visit.cid)
-
-
-def to_api(value: Any, kind: type[T]) -> T:
-    """A part of the configuration as a type of the API."""
-    return msgspec.convert(json_value(value), kind)
-
-
-def map_to_api(values: Mapping[str, Any], kind: type[T]) -> dict[str, T]:
-    """A map of parts of the configuration."""
-    return {name: to_api(value, kind) for name, value in values.items()}
-
-
-def from_api(kind: type[T], value: Any) -> T:
-    """A section of the configuration out of a type of the API. Raises ApiError."""
-    try:
-        section: T = from_json(kind, msgspec.to_builtins(value))
-    except JSONError as exc:
-        raise ApiError(USER_ERROR, str(exc)) from exc
-    return section
-
-
-def list_from_api(kind: type[T], values: Sequence[Any]) -> tuple[T, ...]:
-    """Several sections of the configuration."""
-    return tuple(from_api(kind, value) for value in values)
-
-
-def time_of(microseconds: int | None) -> datetime:
-    """A time of the store; the zero time if there is none."""
-    if microseconds is None:
-        return ZERO_TIME
-    return _EPOCH + timedelta(microseconds=microseconds)

@@ -147,7 +147,9 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual(self.get("/webapi/v0/", "mail.example.org")[0], 200)
         self.assertEqual(self.get("/webapi/v0/", "example.org")[0], 404)
         self.assertEqual(self.get("/admin")[1]["location"], "/admin/")
-        self.assertEqual(self.get("/", port=1082)[0], 404)
+        self.assertEqual(self.get("/", port=1082)[0], 200)
+        self.assertEqual(self.get("/", "mail.example.org", 1082)[0], 200)
+        self.assertEqual(self.get("/", "example.org", 1082)[0], 404)
 
     def test_metrics(self) -> None:
         status, headers, body = self.get("/metrics", "any.example", 1081)

@@ -1,0 +1,70 @@
+"""The account interface: a Klein app with the API, and a page that says where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Klein, Response
+from twisted.web.http import Request
+
+from moxtw.admin.context import AdminContext
+from moxtw.ratelimit import Limiter
+from moxtw.store.auth import Authenticator
+from moxtw.web.accountapi import AccountAPI, registry
+from moxtw.web.conversions import error_of
+from moxtw.web.pages import page
+from moxtw.web.rpc import Endpoint, plain
+from moxtw.web.sessions import WebAuth
+from moxtw.web.storedsessions import StoredSessions, recorder, user_login
+from moxtw.web.visit import Origin
+
+KIND = "webaccount"
+
+_INDEX = """\
+<h1>Your account</h1>
+<p>Settings of your mail account are changed with JSON calls below
+<a href="api/"><code>api/</code></a>, where a description of all functions and types is. A call
+is a <code>POST</code> of <code>{"params": [...]}</code> to
+<code>api/&lt;Function&gt;</code> with content type <code>application/json</code>, after
+<code>LoginPrep</code> and <code>Login</code>.</p>
+"""
+
+
+def make_account(
+    ctx: AdminContext,
+    path: str,
+    *,
+    origin: Origin,
+    authenticator: Authenticator,
+    sessions: StoredSessions,
+    limiter: Limiter,
+) -> Any:
+    """The resource of the account interface at a URL path."""
+    auth = WebAuth(
+        KIND,
+        path,
+        sessions,
+        authenticate=user_login(authenticator, KIND),
+        record=recorder(ctx.store, KIND),
+        limiter=limiter,
+        clock=ctx.clock,
+    )
+    app = Klein()
+    Endpoint(
+        registry,
+        context=AccountAPI(ctx, auth),
+        origin=origin,
+        gate=auth.gate,
+        errors=error_of,
+        clock=ctx.clock,
+    ).route(app)
+
+    @app.route("/")  # type: ignore[type-var]
+    def index(request: Request) -> Response:
+        return page(request, "Mail account", _INDEX)
+
+    @app.route("/<path:rest>")  # type: ignore[type-var]
+    def missing(request: Request, rest: str) -> Response:
+        return plain(404, origin(request).text("page not found"))
+
+    return app.resource()

@@ -1,0 +1,57 @@
+"""What the functions of the JSON APIs share: answers to errors, and types of the APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from moxtw.admin.context import OperationError
+from moxtw.config import JSONError, from_json, json_value
+from moxtw.web.admintypes import ZERO_TIME
+from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError
+
+T = TypeVar("T")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CODES: Final = {"user": USER_ERROR, "notFound": "user:notFound", "server": SERVER_ERROR}
+
+
+def error_of(exc: Exception) -> ApiError | None:
+    """The answer for an operation that was refused or failed."""
+    if isinstance(exc, OperationError):
+        return ApiError(_CODES[exc.kind], str(exc))
+    return None
+
+
+def to_api(value: Any, kind: type[T]) -> T:
+    """A part of the configuration as a type of the API."""
+    return msgspec.convert(json_value(value), kind)
+
+
+def map_to_api(values: Mapping[str, Any], kind: type[T]) -> dict[str, T]:
+    """A map of parts of the configuration."""
+    return {name: to_api(value, kind) for name, value in values.items()}
+
+
+def from_api(kind: type[T], value: Any) -> T:
+    """A section of the configuration out of a type of the API. Raises ApiError."""
+    try:
+        section: T = from_json(kind, msgspec.to_builtins(value))
+    except JSONError as exc:
+        raise ApiError(USER_ERROR, str(exc)) from exc
+    return section
+
+
+def list_from_api(kind: type[T], values: Sequence[Any]) -> tuple[T, ...]:
+    """Several sections of the configuration."""
+    return tuple(from_api(kind, value) for value in values)
+
+
+def time_of(microseconds: int | None) -> datetime:
+    """A time of the store; the zero time if there is none."""
+    if microseconds is None:
+        return ZERO_TIME
+    return _EPOCH + timedelta(microseconds=microseconds)
