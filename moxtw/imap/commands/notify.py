@@ -129,11 +129,12 @@ async def run_notify(conn: IMAPServer, tag: bytes, args: Notify) -> bytes:
         subscribed=watch.subscribed,
         account=conn.app.config.dynamic.accounts.get(session.account_name),
     )
-    items = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
-    if session.condstore:
-        items.append(b"HIGHESTMODSEQ")
     for mailbox in listing:
         if wants(MESSAGE_NEW, mailbox.id, mailbox.name):
+            items = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
+            # Without it there is nothing to see a change of flags by.
+            if session.condstore or wants(FLAG_CHANGE, mailbox.id, mailbox.name):
+                items.append(b"HIGHESTMODSEQ")
             conn.send(status_line(session, mailbox, items))
     session.watch = watch
     return b"NOTIFY done"

@@ -382,10 +382,13 @@ class OthersTests(NotifyCase):
         self.assertEqual(
             plain(lines),
             [
-                "* STATUS One (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 1 UNSEEN 0)",
-                "* STATUS Two (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 1 UNSEEN 0)",
+                "* STATUS One (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 1 UNSEEN 0 HIGHESTMODSEQ 3)",
+                "* STATUS Two (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 1 UNSEEN 0 HIGHESTMODSEQ 4)",
             ],
         )
+        # Changes of flags are seen by it; it says nothing about new messages.
+        lines = client.ok(f"NOTIFY SET STATUS {names} (MessageNew MessageExpunge))")
+        self.assertNotIn("HIGHESTMODSEQ", lines[0])
 
     def test_changes_of_other_mailboxes(self) -> None:
         other = self.other()
