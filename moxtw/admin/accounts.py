@@ -69,10 +69,11 @@ async def check_unused(ctx: AdminContext, name: str) -> None:
 
 
 async def remove(ctx: AdminContext, caller: Caller, name: str) -> None:
-    """Remove an account with its mail; what it has queued fails."""
+    """Remove an account with its mail; what it has queued fails, webhooks are canceled."""
     await ctx.change(lambda dynamic: edit.account_remove(dynamic, name))
     ctx.end_sessions(name)
     await ctx.queue.remove_account(name)
+    await ctx.hooks.remove_account(name)
     with contextlib.suppress(NoSuchAccount):  # it may have been in the configuration only
         await rows.remove(ctx.store, name)
     ctx.done(caller, "account removed", account=name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moxtw.net.cid import ConnectionIds
     from moxtw.net.tlsclient import Roots
     from moxtw.queue.hookcall import HookCaller
+    from moxtw.queue.hookoperations import HookOperations
     from moxtw.queue.operations import QueueOperations
     from moxtw.store.db import Store
 
@@ -111,6 +112,7 @@ class AdminContext:
     config: Config
     store: Store
     queue: QueueOperations
+    hooks: HookOperations
     clock: Clock
     ids: ConnectionIds
     stop: Callable[[], object] = field(default=lambda: None)

@@ -19,7 +19,7 @@ MAX_IDS: Final = 10_000
 _PIECE: Final = 1 << 18
 
 
-async def _asked(result: Awaitable[T]) -> T:
+async def asked(result: Awaitable[T]) -> T:
     """What the queue gives, with its errors turned into ours."""
     try:
         return await result
@@ -42,7 +42,7 @@ async def queued(
 ) -> list[api.Msg]:
     """Queued messages."""
     _bounded(filter)
-    return await _asked(ctx.queue.messages(filter, sort))
+    return await asked(ctx.queue.messages(filter, sort))
 
 
 async def queued_pages(
@@ -50,7 +50,7 @@ async def queued_pages(
 ) -> AsyncIterator[list[api.Msg]]:
     """Queued messages in pieces, for lists of all. What is wrong with the filter is told first."""
     _bounded(filter)
-    return await _begun(ctx.queue.pages(filter, sort))
+    return await begun(ctx.queue.pages(filter, sort))
 
 
 async def retired_pages(
@@ -58,12 +58,12 @@ async def retired_pages(
 ) -> AsyncIterator[list[api.MsgRetired]]:
     """Messages that are queued no more, in pieces."""
     _bounded(filter)
-    return await _begun(ctx.queue.retired_pages(filter, sort))
+    return await begun(ctx.queue.retired_pages(filter, sort))
 
 
-async def _begun(pages: AsyncIterator[list[T]]) -> AsyncIterator[list[T]]:
+async def begun(pages: AsyncIterator[list[T]]) -> AsyncIterator[list[T]]:
     """The pages, of which the first has been read."""
-    first = await _asked(anext(pages, []))
+    first = await asked(anext(pages, []))
 
     async def all_pages() -> AsyncIterator[list[T]]:
         yield first
@@ -78,7 +78,7 @@ async def retired(
 ) -> list[api.MsgRetired]:
     """Messages that are queued no more."""
     _bounded(filter)
-    return await _asked(ctx.queue.retired_list(filter, sort))
+    return await asked(ctx.queue.retired_list(filter, sort))
 
 
 async def dump(ctx: AdminContext, caller: Caller, message_id: int) -> AsyncIterator[bytes]:
@@ -102,7 +102,7 @@ async def _pieces(ctx: AdminContext, message_id: int, piece: bytes) -> AsyncIter
 
 
 async def _change(ctx: AdminContext, caller: Caller, what: str, count: Awaitable[int]) -> int:
-    changed = await _asked(count)
+    changed = await asked(count)
     ctx.done(caller, f"queue: {what}", count=changed)
     return changed
 
@@ -186,7 +186,7 @@ async def hold_rule_add(
     """Put messages on hold that match all that is given: those that come, and those queued."""
     if account and account not in ctx.config.dynamic.accounts:
         raise not_found(f"no account {account[:100]!r} is configured")
-    rule = await _asked(ctx.queue.hold_rule_add(account, sender_domain, recipient_domain))
+    rule = await asked(ctx.queue.hold_rule_add(account, sender_domain, recipient_domain))
     ctx.done(
         caller,
         "hold rule added",

@@ -5,8 +5,9 @@ Field names are those on the wire. Times are RFC 3339 timestamps, durations nano
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, NewType
+from typing import Annotated, Any, Final, NewType, Protocol
 
 import msgspec
 
@@ -336,7 +337,7 @@ def moment(text: str, now: int) -> Moment | None:
 def query(wanted: Filter, now: int) -> Query:
     """A filter as the store takes it. Raises FilterError."""
     return Query(
-        most=_most(wanted.Max),
+        most=most(wanted.Max),
         ids=tuple(wanted.IDs),
         account=wanted.Account,
         sender=wanted.From,
@@ -351,7 +352,7 @@ def query(wanted: Filter, now: int) -> Query:
 def retired_query(wanted: RetiredFilter, now: int) -> Query:
     """A filter for retired messages. Raises FilterError."""
     return Query(
-        most=_most(wanted.Max),
+        most=most(wanted.Max),
         ids=tuple(wanted.IDs),
         account=wanted.Account,
         sender=wanted.From,
@@ -363,7 +364,8 @@ def retired_query(wanted: RetiredFilter, now: int) -> Query:
     )
 
 
-def _most(value: int) -> int:
+def most(value: int) -> int:
+    """A greatest number, 0 for all. Raises FilterError."""
     if value < 0:
         raise FilterError("Max must not be negative")
     return value
@@ -371,17 +373,30 @@ def _most(value: int) -> int:
 
 def order(wanted: Sort) -> Order:
     """A sort as the store takes it. Raises FilterError."""
-    return _order(wanted, {"": "next_attempt", "NextAttempt": "next_attempt", "Queued": "queued"})
+    return order_by(wanted, {"": "next_attempt", "NextAttempt": "next_attempt", "Queued": "queued"})
 
 
 def retired_order(wanted: RetiredSort) -> Order:
     """A sort for retired messages. Raises FilterError."""
-    return _order(
+    return order_by(
         wanted, {"": "last_activity", "LastActivity": "last_activity", "Queued": "queued"}
     )
 
 
-def _order(wanted: Sort | RetiredSort, columns: dict[str, str]) -> Order:
+class AnySort(Protocol):
+    """What sorts have in common."""
+
+    Field: str
+    LastID: int
+    Last: Any
+    Asc: bool
+
+
+def order_by(wanted: AnySort, columns: Mapping[str, str]) -> Order:
+    """A sort as the store takes it, with the columns that fields stand for.
+
+    Raises FilterError.
+    """
     column = columns.get(wanted.Field)
     if column is None:
         raise FilterError(f"unknown field to sort by: {wanted.Field[:50]!r}")

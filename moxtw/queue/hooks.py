@@ -312,7 +312,6 @@ class HookService(Service):
                 there = hooksdb.postpone(tx, hook)
             if not there:
                 # Superseded or canceled meanwhile.
-                result.error = f"{answer.error} (superseded)".strip()
                 hooksdb.add_late_result(tx, hook, result)
             return hooksdb.next_of_url(tx, hook.url)
 

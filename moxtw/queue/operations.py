@@ -21,9 +21,9 @@ T = TypeVar("T")
 PAGE: Final = 1000
 """Messages that are read at a time."""
 
-_MINUTE: Final = 60_000_000
+MINUTE: Final = 60_000_000
 # Times stay within what timestamps can say.
-_MAX_MINUTES: Final = 100 * 366 * 24 * 60
+MAX_AWAY: Final = 100 * 366 * 24 * 60 * MINUTE
 _NOTICES: Final = 50
 
 
@@ -108,7 +108,7 @@ class QueueOperations:
 
     async def schedule(self, wanted: api.Filter, microseconds: int, *, from_now: bool) -> int:
         """Set when messages are due: that long from now, or moved by that. Says how many."""
-        if abs(microseconds) > _MAX_MINUTES * _MINUTE:
+        if abs(microseconds) > MAX_AWAY:
             raise api.FilterError("time is too far away")
         if from_now:
             time = self._store.now() + microseconds
@@ -121,11 +121,11 @@ class QueueOperations:
 
     async def next_attempt_set(self, wanted: api.Filter, minutes: int) -> int:
         """Let messages be due so many minutes from now."""
-        return await self.schedule(wanted, minutes * _MINUTE, from_now=True)
+        return await self.schedule(wanted, minutes * MINUTE, from_now=True)
 
     async def next_attempt_add(self, wanted: api.Filter, minutes: int) -> int:
         """Let messages be due so many minutes later."""
-        return await self.schedule(wanted, minutes * _MINUTE, from_now=False)
+        return await self.schedule(wanted, minutes * MINUTE, from_now=False)
 
     async def hold_set(self, wanted: api.Filter, on_hold: bool) -> int:
         """Put messages on hold, or let them go."""

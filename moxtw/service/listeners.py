@@ -37,6 +37,7 @@ from moxtw.net.tls import ServerTLS
 from moxtw.net.tlsclient import Roots
 from moxtw.queue.delivery import Target
 from moxtw.queue.hookcall import HookCaller, make_client
+from moxtw.queue.hookoperations import HookOperations
 from moxtw.queue.hooks import HookService
 from moxtw.queue.mtasts import PolicyCache, Refresher
 from moxtw.queue.operations import QueueOperations
@@ -124,6 +125,7 @@ class Parts:
             config=config,
             store=store,
             queue=QueueOperations(store, config),
+            hooks=HookOperations(store, config),
             clock=self.reactor,
             ids=self.ids,
             stop=self.stop_process,

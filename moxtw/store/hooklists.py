@@ -27,6 +27,9 @@ from moxtw.store.tx import Statement, Tx
 PART: Final = 200
 """How many hooks a job changes."""
 
+MAX_PAYLOADS: Final = 8 << 20
+"""Characters of payloads that are read at a time."""
+
 INCOMING: Final = "incoming"
 """In filters, stands for hooks about incoming messages."""
 
@@ -58,10 +61,9 @@ def _conditions(table: Any, query: HookQuery) -> list[Any]:
         found.append(table.c.id.in_(query.ids))
     if query.account:
         found.append(table.c.account == query.account)
-    if query.event == INCOMING:
-        found.append(table.c.is_incoming == 1)
-    elif query.event:
-        found.append(table.c.event == query.event)
+    if query.event:
+        # Those about incoming messages, and only those, have no event.
+        found.append(table.c.event == ("" if query.event == INCOMING else query.event))
     if query.submitted is not None:
         found.append(_moment(table.c.submitted, query.submitted))
     if query.next_attempt is not None:
@@ -75,12 +77,13 @@ def _select(table: Any, columns: Sequence[Any], query: HookQuery, order: Order) 
     statement = sa.select(*columns).where(*_conditions(table, query))
     column = table.c[order.column]
     if order.last is not None:
-        beyond, beyond_id = (
-            (column > order.last, table.c.id > order.last_id)
+        # As a bound of the index, and what is left of it then.
+        bound, beyond, beyond_id = (
+            (column >= order.last, column > order.last, table.c.id > order.last_id)
             if order.ascending
-            else (column < order.last, table.c.id < order.last_id)
+            else (column <= order.last, column < order.last, table.c.id < order.last_id)
         )
-        statement = statement.where(sa.or_(beyond, sa.and_(column == order.last, beyond_id)))
+        statement = statement.where(bound, sa.or_(beyond, beyond_id))
     by = (column, table.c.id)
     statement = statement.order_by(*(by if order.ascending else (c.desc() for c in by)))
     if query.most > 0:
@@ -88,14 +91,50 @@ def _select(table: Any, columns: Sequence[Any], query: HookQuery, order: Order) 
     return Statement(statement)
 
 
-def waiting(tx: Tx, query: HookQuery, order: Order) -> list[Hook]:
-    """Hooks that wait; `order.column` is next_attempt or submitted."""
-    return [hook_row(row) for row in tx.all(_select(hooks, COLUMNS, query, order))]
+def _page(
+    tx: Tx, table: Any, columns: Sequence[Any], query: HookQuery, order: Order, *, payloads: bool
+) -> list[list[Any]]:
+    """Rows; payloads, the last of the columns, are empty if they are not wanted.
+
+    There may be fewer than the query wants, if their payloads are long, but one at least.
+    """
+    first = [*columns[:-1], sa.func.length(columns[-1]) if payloads else sa.literal("")]
+    found = [list(row) for row in tx.all(_select(table, first, query, order))]
+    if not payloads:
+        return found
+    total = 0
+    for number, row in enumerate(found):
+        total += row[-1]
+        if total > MAX_PAYLOADS and number:
+            del found[number:]
+            break
+    for start in range(0, len(found), PART):
+        part = found[start : start + PART]
+        wanted = sa.select(table.c.id, table.c.payload).where(
+            table.c.id.in_([row[0] for row in part])
+        )
+        texts = dict(tx.all(Statement(wanted)))
+        for row in part:
+            row[-1] = texts[row[0]]
+    return found
 
 
-def retired(tx: Tx, query: HookQuery, order: Order) -> list[RetiredHook]:
-    """Retired hooks; `order.column` is last_activity or submitted."""
-    rows = tx.all(_select(hooks_retired, RETIRED_COLUMNS, query, order))
+def waiting(tx: Tx, query: HookQuery, order: Order, *, payloads: bool = True) -> list[Hook]:
+    """Hooks that wait; `order.column` is next_attempt or submitted.
+
+    Without `payloads` those are empty. With long payloads there may be fewer hooks than there
+    are, but one at least if there is one: lists of all go on after the last one.
+    """
+    return [
+        hook_row(row) for row in _page(tx, hooks, COLUMNS, query, order, payloads=payloads)
+    ]
+
+
+def retired(
+    tx: Tx, query: HookQuery, order: Order, *, payloads: bool = True
+) -> list[RetiredHook]:
+    """Retired hooks, see `waiting`; `order.column` is last_activity or submitted."""
+    rows = _page(tx, hooks_retired, RETIRED_COLUMNS, query, order, payloads=payloads)
     return [retired_row(row) for row in rows]
 
 
@@ -117,8 +156,9 @@ def ids(tx: Tx, query: HookQuery) -> list[int]:
 
 
 def rows(tx: Tx, part: Sequence[int]) -> list[Hook]:
-    """Hooks by id, those that wait still."""
-    statement = sa.select(*COLUMNS).where(hooks.c.id.in_(part)).order_by(hooks.c.id)
+    """Hooks by id, those that wait still, without their payloads."""
+    columns = [*COLUMNS[:-1], sa.literal("")]
+    statement = sa.select(*columns).where(hooks.c.id.in_(part)).order_by(hooks.c.id)
     return [hook_row(row) for row in tx.all(Statement(statement))]
 
 

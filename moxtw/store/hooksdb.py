@@ -346,11 +346,33 @@ _POSTPONE = Statement(
     .values(delivering=0, next_attempt=bindparam("next"), results=bindparam("r"))
 )
 _DELETE = Statement(hooks.delete().where(hooks.c.id == bindparam("i")))
-_RETIRE = Statement(
-    hooks_retired.insert().values({c.name: bindparam(c.name) for c in hooks_retired.c})
-)
+
+
+def _retire() -> Statement:
+    """From one table to the other, within the database: payloads can be long."""
+    changed: dict[str, Any] = {
+        name: sa.cast(bindparam(name), hooks_retired.c[name].type)
+        for name in (
+            "attempts",
+            "results",
+            "has_authorization",
+            "superseded_by",
+            "success",
+            "last_activity",
+            "keep_until",
+        )
+    }
+    names = [column.name for column in hooks_retired.c]
+    values = [changed[name] if name in changed else hooks.c[name] for name in names]
+    row = sa.select(*values).where(hooks.c.id == bindparam("i"))
+    return Statement(hooks_retired.insert().from_select(names, row, include_defaults=False))
+
+
+_RETIRE = _retire()
 _RETIRED_RESULTS = Statement(
-    sa.select(hooks_retired.c.results).where(hooks_retired.c.id == bindparam("i"))
+    sa.select(hooks_retired.c.results, hooks_retired.c.superseded_by).where(
+        hooks_retired.c.id == bindparam("i")
+    )
 )
 _SET_RETIRED_RESULTS = Statement(
     hooks_retired.update()
@@ -385,24 +407,13 @@ def retire(
 ) -> bool:
     """Take a hook from those that wait; its record is kept for `keep` microseconds (0: not).
 
-    False if it is gone already. The value of its authorization is not kept.
+    Its attempts and results are those of `hook`. False if it is gone already. The value of its
+    authorization is not kept.
     """
-    if tx.run(_DELETE, i=hook.id) == 0:
-        return False
     if keep > 0:
         tx.run(
             _RETIRE,
-            id=hook.id,
-            queue_msg_id=hook.queue_msg_id,
-            from_id=hook.from_id,
-            message_id=hook.message_id,
-            subject=hook.subject,
-            extra=_to_json(hook.extra),
-            account=hook.account,
-            url=hook.url,
-            is_incoming=int(hook.is_incoming),
-            event=hook.event,
-            submitted=hook.submitted,
+            i=hook.id,
             attempts=hook.attempts,
             results=_to_json(hook.results),
             has_authorization=int(bool(hook.authorization)),
@@ -410,9 +421,17 @@ def retire(
             success=int(success),
             last_activity=tx.now,
             keep_until=tx.now + keep,
-            payload=hook.payload,
         )
-    return True
+    return tx.run(_DELETE, i=hook.id) > 0
+
+
+def cancel(tx: Tx, hook: Hook, *, keep: int, reason: str) -> bool:
+    """Take a hook from those that wait, with a result that says why. False if it is gone."""
+    if hook.delivering and hook.results:
+        # The attempt that is under way adds its result when it has one.
+        hook.results.pop()
+    hook.results.append(HookResult(tx.now, url=hook.url, error=reason))
+    return retire(tx, hook, success=False, keep=keep)
 
 
 def add_late_result(tx: Tx, hook: Hook, result: HookResult) -> None:
@@ -420,7 +439,9 @@ def add_late_result(tx: Tx, hook: Hook, result: HookResult) -> None:
     row = tx.one(_RETIRED_RESULTS, i=hook.id)
     if row is None:
         return
-    results = [*_results_of(row[0]), result][-MAX_RESULTS:]
+    why = "superseded" if row[1] else "canceled"
+    late = msgspec.structs.replace(result, error=f"{result.error} ({why})".strip())
+    results = [*_results_of(row[0]), late][-MAX_RESULTS:]
     tx.run(
         _SET_RETIRED_RESULTS,
         i=hook.id,

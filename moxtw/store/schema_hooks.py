@@ -48,7 +48,10 @@ hooks: Final = Table(
     Index("hooks_due", "url", "next_attempt", "id"),
     Index("hooks_next_attempt", "next_attempt", "id"),
     Index("hooks_submitted", "submitted", "id"),
-    Index("hooks_account", "account", "id"),
+    Index("hooks_account_next", "account", "next_attempt", "id"),
+    Index("hooks_account_submitted", "account", "submitted", "id"),
+    Index("hooks_event_next", "event", "next_attempt", "id"),
+    Index("hooks_event_submitted", "event", "submitted", "id"),
     Index("hooks_message", "queue_msg_id", **_where("queue_msg_id > 0")),
     Index("hooks_delivering", "delivering", **_where("delivering = 1")),
     # Ids are shared with retired hooks, and receivers tell calls apart by them.
@@ -70,5 +73,8 @@ hooks_retired: Final = Table(
     Index("hooks_retired_last_activity", "last_activity", "id"),
     Index("hooks_retired_submitted", "submitted", "id"),
     Index("hooks_retired_account", "account", "last_activity", "id"),
+    Index("hooks_retired_account_submitted", "account", "submitted", "id"),
+    Index("hooks_retired_event", "event", "last_activity", "id"),
+    Index("hooks_retired_event_submitted", "event", "submitted", "id"),
     Index("hooks_retired_keep_until", "keep_until"),
 )

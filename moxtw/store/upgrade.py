@@ -177,6 +177,15 @@ def _queue_lists(up: Upgrade) -> None:
     up.execute("DROP INDEX IF EXISTS queue_retired_last_activity")
 
 
+def _hook_lists(up: Upgrade) -> None:
+    """Lists of webhooks through indexes."""
+    for table in (schema_hooks.hooks, schema_hooks.hooks_retired):
+        for index in table.indexes:
+            up.add_index(index)
+    # Others have taken its place.
+    up.execute("DROP INDEX IF EXISTS hooks_account")
+
+
 def _sent_requests(up: Upgrade) -> None:
     """Requests that clients may repeat."""
     up.add_table(schema_requests.sent_requests)
@@ -197,6 +206,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _sent_requests,
         _reports,
         _queue_lists,
+        _hook_lists,
     ),
 }
 

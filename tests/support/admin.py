@@ -12,6 +12,7 @@ from moxtw.admin.context import AdminContext
 from moxtw.config.testing import DYNAMIC, STATIC, live_from
 from moxtw.dns.fake import ZoneResolver
 from moxtw.net.cid import ConnectionIds
+from moxtw.queue.hookoperations import HookOperations
 from moxtw.queue.operations import QueueOperations
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts
@@ -50,6 +51,7 @@ def make_admin_context(
         config=config,
         store=store,
         queue=QueueOperations(store, config),
+        hooks=HookOperations(store, config),
         clock=clock,
         ids=ConnectionIds(b"k" * 24, 1000),
         end_sessions=ended.append,

@@ -1,6 +1,15 @@
 """The admin API: functions of `moxtw.admin` for the web, under the names of the original."""
 
-from moxtw.web.adminapi import accounts, aliases, domains, queue, reports, session, system
+from moxtw.web.adminapi import (
+    accounts,
+    aliases,
+    domains,
+    hooks,
+    queue,
+    reports,
+    session,
+    system,
+)
 from moxtw.web.adminapi.base import AdminAPI, registry
 
 __all__ = [
@@ -8,6 +17,7 @@ __all__ = [
     "accounts",
     "aliases",
     "domains",
+    "hooks",
     "queue",
     "registry",
     "reports",

@@ -86,7 +86,12 @@ COMMANDS = {
 
 def make_context(clock: Any) -> AdminContext:
     return AdminContext(
-        config=None, store=None, queue=None, clock=clock, ids=ConnectionIds(b"k" * 24, 1)
+        config=None,
+        store=None,
+        queue=None,
+        hooks=None,
+        clock=clock,
+        ids=ConnectionIds(b"k" * 24, 1),
     )
 
 

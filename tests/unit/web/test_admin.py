@@ -14,7 +14,8 @@ from moxtw import log as logs
 from moxtw.admin import adminpassword
 from moxtw.ratelimit import failed_auth_limiter
 from moxtw.store import accounts as rows
-from moxtw.store import queuedb
+from moxtw.store import hooksdb, queuedb
+from moxtw.store.hooksdb import NewHook
 from moxtw.store.queuerecord import NewQueued
 from moxtw.web.admin import admin_sessions, make_admin
 from moxtw.web.adminapi import registry
@@ -291,6 +292,28 @@ class AdminTests(AdminCase):
         self.call("AliasAddressesRemove", "all", "example.org", ["me@example.org"])
         self.call("AliasRemove", "all", "example.org")
         self.assertEqual(self.error("AliasRemove", "all", "example.org"), "user:notFound")
+
+    def test_webhooks(self) -> None:
+        for event in ("delivered", "failed"):
+            new = NewHook("me", "http://x/", "{}", authorization="secret", event=event)
+            job(self.ctx.store, hooksdb.add, new, 0)
+        job(self.ctx.store, hooksdb.add, NewHook("me", "http://x/", "{}", is_incoming=True), 0)
+        self.assertEqual(self.call("HookQueueSize"), 3)
+        (hook,) = self.call("HookList", {"Event": "failed"}, {})
+        self.assertEqual((hook["URL"], hook["Authorization"]), ("http://x/", "secret"))
+        self.assertEqual(hook["NextAttempt"], "2025-06-15T15:06:40Z")
+        self.assertEqual(self.call("HookNextAttemptSet", {"Event": "incoming"}, 10), 1)
+        self.assertEqual(self.call("HookNextAttemptAdd", {"IDs": [hook["ID"]]}, 5), 1)
+        sort = {"Field": "NextAttempt", "Asc": True}
+        times = [h["NextAttempt"][11:16] for h in self.call("HookList", {}, sort)]
+        self.assertEqual(times, ["15:06", "15:11", "15:16"])
+        self.assertEqual(self.call("HookCancel", {"IDs": [hook["ID"]]}), 1)
+        self.assertEqual(self.call("HookQueueSize"), 2)
+        self.assertEqual(self.call("HookRetiredList", {}, {}), [])
+        many = {"IDs": [1] * 10001}
+        for filter, sort in (({"Event": "x"}, {}), ({}, {"Field": "x"}), (many, {})):
+            self.assertEqual(self.error("HookList", filter, sort), "user:error")
+            self.assertEqual(self.error("HookRetiredList", filter, sort), "user:error")
 
     def test_queue(self) -> None:
         first = self.queue_message()
