@@ -261,7 +261,7 @@ def _parse_section(p: Parser, word: bytes) -> Section:
         if len(part) > MAX_PART or max(part) > MAX_NUMBER:
             raise Bad("part number too deep")
         label += text
-    if what == b"BODY" and (not part or p.take(b".")) and not p.peek(b"]"):
+    if p.take(b".") if part else not p.peek(b"]"):
         for name in _KINDS:
             if p.take(name):
                 break
@@ -283,10 +283,13 @@ def _parse_section(p: Parser, word: bytes) -> Section:
     partial: tuple[int, int] | None = None
     if what != b"BINARY.SIZE" and p.take(b"<"):
         start = p.number64()
-        p.expect(b".")
-        count = p.number64()
-        if not count:
-            raise Bad("partial of no bytes")
+        count = MAX_NUMBER
+        # Without a count: to the end. No RFC has this, but servers have taken it for long.
+        if what == b"BODY" or not p.peek(b">"):
+            p.expect(b".")
+            count = p.number64()
+            if not count:
+                raise Bad("partial of no bytes")
         p.expect(b">")
         partial = (start, count)
         label += b"<%d>" % start

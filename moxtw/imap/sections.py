@@ -6,7 +6,7 @@ the place is told, and the connection reads piece after piece as the client take
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from moxtw.imap.errors import No
@@ -114,15 +114,25 @@ def without_nul(data: bytes) -> bytes:
 def _binary(
     tx: Tx, row: Row, tree: mime.Part, section: Section
 ) -> list[bytes | Stream | Encoded]:
-    """BINARY and BINARY.SIZE: the part with its transfer encoding undone."""
+    """BINARY and BINARY.SIZE: the part with its transfer encoding undone.
+
+    What has no encoding of its own is given as it is: headers, and parts that consist of
+    parts. Clients may not ask for those (RFC 9051 6.4.5.1), but some do.
+    """
     assert row.prefix is not None and row.content_id is not None
     part = mime.find_part(tree, section.part)
     only_size = section.what == b"BINARY.SIZE"
-    if part is None:
-        return [section.label + (b" 0" if only_size else b" NIL")]
-    leaf = not part.parts and part.message is None
-    if section.part and not leaf:
-        raise No("binary access is to parts that have no parts themselves")
+    leaf = part is not None and not part.parts and part.message is None
+    if part is None or section.kind or (section.part and not leaf):
+        found = None if part is None else find(tx, row, tree, section)
+        if found is None:
+            return [section.label + (b" 0" if only_size else b" NIL")]
+        if only_size:
+            length = len(found) if isinstance(found, bytes) else found.length
+            return [b"%b %d" % (section.label, length)]
+        if isinstance(found, bytes):
+            return [_value(section, found)]
+        return [b"%b ~{%d}\r\n" % (section.label, found.length), replace(found, nul=True)]
     shift = len(row.prefix)
     start, end = part.body_start + shift, part.body_end + shift
     encoding = part.encoding if leaf else "binary"

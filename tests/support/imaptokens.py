@@ -219,7 +219,8 @@ class FetchTokens(Tokens):
         part = _SECTION_PART.match(self.raw, self.pos)
         if part is not None:
             self.pos = part.end()
-        if name == "BODY" and not self.peek(b"]"):
+        # Specifiers with BINARY are beyond the grammar; only those who ask get them.
+        if not self.peek(b"]"):
             if part is not None:
                 self.expect(b".")
             text = self.match(_SECTION_TEXT, "section")[0].upper()

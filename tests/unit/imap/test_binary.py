@@ -117,6 +117,8 @@ class BinaryTests(IMAPTestCase):
             S: )
             S: * 3 FETCH (UID 3 FLAGS (\Seen) BINARY[1] {5}
             S: three)
+            S: * 4 FETCH (UID 4 FLAGS (\Seen) BINARY[1] {0}
+            S: )
             S: a NO [UNKNOWN-CTE] …
             C: b FETCH 2 FLAGS
             S: * 2 FETCH (UID 2 FLAGS ())
@@ -132,30 +134,58 @@ class BinaryTests(IMAPTestCase):
             """,
         )
 
-    def test_only_leaves(self) -> None:
+    def test_what_has_no_encoding_of_its_own(self) -> None:
+        """Parts of parts, headers and texts are given as they are."""
         inner = b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninner"
         self.deliver(mixed(b"--b\r\n" + inner + b"\r\n"))
+        client = self.selected()
         self.transcript(
-            self.selected(),
+            client,
             """
-            C: a FETCH 1 BINARY.PEEK[1]
-            S: a NO …
-            C: b FETCH 1 BINARY.SIZE[1]
-            S: b NO …
+            C: a FETCH 1 (BINARY.PEEK[1] BINARY.SIZE[1])
+            S: * 1 FETCH (UID 1 BINARY[1] {23}
+            S: Subject: inner
+            S:
+            S: inner BINARY.SIZE[1] 23)
+            S: a OK FETCH done
+            C: b FETCH 1 (BINARY.PEEK[1.HEADER] BINARY.SIZE[1.HEADER] BINARY.PEEK[1.TEXT]<1.3>)
+            S: * 1 FETCH (UID 1 BINARY[1.HEADER] {18}
+            S: Subject: inner
+            S:
+            S:  BINARY.SIZE[1.HEADER] 18 BINARY[1.TEXT]<1> {3}
+            S: nne)
+            S: b OK FETCH done
             C: c FETCH 1 BINARY.PEEK[1.1]
             S: * 1 FETCH (UID 1 BINARY[1.1] {5}
             S: inner)
             S: c OK FETCH done
+            C: d FETCH 1 (BINARY.PEEK[1.1]<2> BINARY.SIZE[HEADER.FIELDS (X)] BINARY[9.TEXT])
+            S: * 1 FETCH (UID 1 FLAGS (\\Seen) BINARY[1.1]<2> {3}
+            S: ner BINARY.SIZE[HEADER.FIELDS (X)] 2 BINARY[9.TEXT] NIL)
+            S: d OK FETCH done
             """,
+        )
+
+    def test_large_and_as_it_is(self) -> None:
+        content = b"x" * (sections.PIECE + 10) + b"\0"
+        inner = b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\n" + content
+        self.deliver(mixed(b"--b\r\n" + inner + b"\r\n"))
+        client = self.selected()
+        client.send(b"a FETCH 1 (BINARY.PEEK[1.TEXT] BINARY.SIZE[1.TEXT])\r\n")
+        self.assertEqual(
+            client.output(),
+            b"* 1 FETCH (UID 1 BINARY[1.TEXT] ~{%d}\r\n%b BINARY.SIZE[1.TEXT] %d)\r\n"
+            b"a OK FETCH done\r\n" % (len(content), content, len(content)),
         )
 
     def test_syntax(self) -> None:
         self.deliver()
         client = self.selected()
         for item in (
-            "BINARY", "BINARY.PEEK", "BINARY.SIZE", "BINARY[TEXT]", "BINARY[1.MIME]", "BINARY[0]",
-            "BINARY[1", "BINARY[1]<1>", "BINARY[1]<1.0>", "BINARY.SIZE[1]<0.1>", "BINARY.PEEK[1.]",
-            "BINARY[HEADER]", "BINARY.NOPE[1]", "BINARY[]<1.2.3>", "BINARY[01]",
+            "BINARY", "BINARY.PEEK", "BINARY.SIZE", "BINARY[TXT]", "BINARY[MIME]", "BINARY[0]",
+            "BINARY[1", "BODY[1]<1>", "BINARY[1]<1.0>", "BINARY.SIZE[1]<0.1>",
+            "BINARY.PEEK[1.]", "BODY.PEEK[1.]",
+            "BINARY[1TEXT]", "BINARY.NOPE[1]", "BINARY[]<1.2.3>", "BINARY[01]",
         ):  # fmt: skip
             self.assertTrue(client.command(f"FETCH 1 {item}")[-1].startswith("t BAD"), item)
 
