@@ -126,7 +126,7 @@ async def run_list(conn: IMAPServer, tag: bytes, args: List) -> bytes:
     assert session is not None
     if args.patterns == [""] and not args.select:
         # RFC 9051 6.3.9: asks for the separator and the root of the reference.
-        conn.sendUntaggedResponse(b'LIST () "/" ""')
+        conn.sendUntaggedResponse(rb'LIST (\NoSelect) "/" ""')
         return b"LIST done"
 
     status.asked(conn, args.status)

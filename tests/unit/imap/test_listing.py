@@ -160,7 +160,7 @@ class ExampleTests(ListCase):
         )
 
     def test_nothing_to_match(self) -> None:
-        self.assertEqual(self.client.ok('LIST "" ""'), ['* LIST () "/" ""'])
+        self.assertEqual(self.client.ok('LIST "" ""'), [r'* LIST (\NoSelect) "/" ""'])
         self.assertEqual(self.client.ok('LIST (SUBSCRIBED) "" ""'), [])
         self.assertEqual(self.client.ok('LSUB "" ""'), [])
 

@@ -268,7 +268,7 @@ class ListTests(IMAPTestCase):
             S: * LIST (\HasNoChildren) "/" Inbox/sub
             S: d OK LIST done
             C: e LIST "" ""
-            S: * LIST () "/" ""
+            S: * LIST (\NoSelect) "/" ""
             S: e OK LIST done
             C: f LIST "" /a
             S: f OK LIST done
