@@ -159,7 +159,7 @@ class _Scanner:
                     self.pos = pos
                     out.append(Entry(None, None, b"".join(words).strip(), None))
                     return
-                if text == b"@" and at < 0:
+                if text == b"@" and at < 0 and not closed:
                     at = len(words)
                     words.append(text)
                     blank = False

@@ -31,7 +31,9 @@ MAX_HEADER_BYTES: Final = 1 << 20
 
 # A line end that no continuation line follows (RFC 5322 2.2.3).
 _FIELD_END: Final = re.compile(rb"\n(?![ \t])")
-_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+# Some programs made CRLF of the LF in CRLF.
+_EMPTY_LINE: Final = re.compile(rb"\n\r{0,2}\n")
+_FIRST_EMPTY: Final = re.compile(rb"\r{0,2}\n")
 _FIELD_NAME: Final = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _ANY_FIELD: Final = re.compile(rb"^[!-9;-~]++[ \t]*+:", re.MULTILINE)
 _TOKEN: Final = re.compile(rb"[!-9;-~]+")
@@ -55,11 +57,10 @@ def find_body(buf: bytes, start: int, end: int) -> int:
     That is behind the first empty line. Without an empty line all is header (the result is
     `end`); but when there is not one field either, all is body (the result is `start`).
     """
-    first = buf[start : min(start + 2, end)]
-    if first == b"\r\n":
-        return start + 2
-    if first[:1] == b"\n":
-        return start + 1
+    if buf[start : start + 1] in (b"\r", b"\n") and start < end:
+        first = _FIRST_EMPTY.match(buf, start, end)
+        if first is not None:
+            return first.end()
     empty = _EMPTY_LINE.search(buf, start, end)
     body = end if empty is None else empty.end()
     if _FIELD_NAME.match(buf, start, body) is None and _ANY_FIELD.search(buf, start, body) is None:
@@ -193,6 +194,6 @@ def select_fields(section: bytes, names: Collection[bytes], exclude: bool = Fals
     out: list[bytes] = []
     for name, start, _, end in iter_fields(section, 0, len(section)):
         line = section[start:end]
-        if line in (b"\r\n", b"\n") or (name in wanted) != exclude:
+        if line in (b"\r\n", b"\n", b"\r\r\n") or (name in wanted) != exclude:
             out.append(line)
     return b"".join(out)

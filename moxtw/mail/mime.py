@@ -292,8 +292,14 @@ def _cached_encoding(value: bytes) -> str:
 
 # The tree ----------------------------------------------------------------------------------------
 
-# What may follow a boundary: the end of the multipart, padding, a line end (RFC 2046 5.1.1).
-_AFTER_BOUNDARY: Final = re.compile(rb"(--)?[ \t]*+\r?(?:\n|\Z)")
+# What may follow a boundary: the end of the multipart, padding, a line end (RFC 2046 5.1.1). Where
+# blanks at the end of the boundary were left out, some may stand before the end.
+_AFTER_BOUNDARY: Final = re.compile(
+    rb"(?:[ \t]*+(--)(?:[ \t][^\n]*+)?|[ \t]*+)\r*+(?:\n|\Z)"
+)
+# "It is sufficient that the boundary appear in its entirety following the CRLF": for a multipart
+# in which there is no better one, as one may begin like another's.
+_ANYTHING_AFTER: Final = re.compile(rb"[ \t]*+(--)?[^\n]*+(?:\n|\Z)")
 
 
 def _embeds(part: Part) -> bool:
@@ -342,9 +348,17 @@ def _plain(buf: bytes, start: int, end: int) -> Part:
 
 
 def _sections(
-    buf: bytes, start: int, end: int, boundary: bytes, room: int
+    buf: bytes,
+    start: int,
+    end: int,
+    boundary: bytes,
+    room: int,
+    rest: re.Pattern[bytes] = _AFTER_BOUNDARY,
 ) -> list[tuple[int, int]]:
-    """Start and end of at most `room` sections that the boundary makes in buf[start:end]."""
+    """Start and end of at most `room` sections that the boundary makes in buf[start:end].
+
+    `rest` is what may stand behind it in its line.
+    """
     line = b"\n--" + boundary
     sections: list[tuple[int, int]] = []
     begin = -1
@@ -354,7 +368,7 @@ def _sections(
         pos = buf.find(line, pos, end)
         if pos < 0:
             break
-        after = _AFTER_BOUNDARY.match(buf, pos + len(line), end)
+        after = rest.match(buf, pos + len(line), end)
         if after is None:
             pos += len(line)
             continue
@@ -416,7 +430,11 @@ def parse_message(
             # RFC 2046 5.1.1: a boundary does not end in white space.
             boundary = part.params.get("boundary", "").rstrip().encode("utf-8")
             if boundary:
-                sections = _sections(data, start, end, boundary, max_parts - count)
+                room = max_parts - count
+                sections = _sections(data, start, end, boundary, room)
+                if not sections:
+                    budget -= end - start
+                    sections = _sections(data, start, end, boundary, room, _ANYTHING_AFTER)
             in_digest = part.media_subtype == "digest"
             part.parts = [
                 _make(

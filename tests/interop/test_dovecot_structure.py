@@ -1,7 +1,7 @@
 """Messages of every shape, appended to this server and to Dovecot: both have to say the same.
 
-Structure, envelope, and every section of every part are compared. The messages are well-formed:
-what is made of damage is each server's own affair.
+Structure, envelope, and every section of every part are compared, of well-formed messages made at
+random, and of such damage as both understand alike.
 """
 
 from __future__ import annotations
@@ -83,6 +83,74 @@ def message(rng: random.Random, depth: int = 0, counter: list[int] | None = None
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
+def _multipart(content: bytes, boundary: bytes = b"b") -> bytes:
+    return b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="%b"\r\n\r\n%b' % (
+        boundary, content.replace(b"TEXT", b"Content-Type: text/plain; charset=us-ascii\r\n\r\n")
+    )  # fmt: skip
+
+
+def _typed(fields: bytes) -> bytes:
+    return b"MIME-Version: 1.0\r\n%b\r\n\r\nx\r\n" % fields
+
+
+DAMAGED = [
+    _multipart(b"--b\r\nTEXTone\r\n--b\r\nTEXTtwo\r\n"),
+    _multipart(b"--b\r\nTEXTone\r\n--b\r\nTEXTtwo"),
+    _multipart(b""),
+    _multipart(b"--b\r\n"),
+    _multipart(b"--b\r\n--b--\r\n"),
+    _multipart(b"--b\r\n\r\n--b--\r\n"),
+    _multipart(b"--b\r\nContent-Type: text/html; charset=us-ascii\r\n--b--\r\n"),
+    _multipart(b"--b\r\nTEXTone\r\n--b--\r\n--b\r\nTEXTtwo\r\n--b--\r\n"),
+    _multipart(b"--b  \t\r\nTEXTone\r\n--b-- \r\nepilogue\r\n"),
+    _multipart(b"--b more\r\nTEXTone\r\n--b-- more\r\nepilogue\r\n"),
+    _multipart(b"--bmore\r\nTEXTone\r\n--b--more\r\nepilogue\r\n"),
+    _multipart(b"--bnd\r\nTEXTone\r\n--Bnd\r\nTEXTtwo\r\n--Bnd--\r\n", b"Bnd"),
+    # The outer one's boundary ends what the inner one left open.
+    _multipart(
+        b"--o\r\n" + _multipart(b"--i\r\nTEXT1\r\n", b"i") + b"--o\r\nTEXT2\r\n--o--\r\n", b"o"
+    ),
+    _multipart(
+        b"--o\r\nContent-Type: message/rfc822\r\n\r\n"
+        + _multipart(b"--z\r\nTEXT1\r\n--z\r\nTEXT2\r\n", b"z")
+        + b"--o\r\nTEXT2\r\n--o--\r\n",
+        b"o",
+    ),
+    b"From: a@b.example\r\nSubject: s\r\n",
+    b"From: a@b.example\r\nSubject: s",
+    b"\r\nbody only\r\n",
+    b"Subject: s\r\njunk line\r\nFrom: a@b.example\r\n\r\nbody\r\n",
+    b"From a@b Mon Jan  1 00:00:00 2024\r\nSubject: s\r\n\r\nbody\r\n",
+    b"Subject: s\r\n \r\nFrom: a@b.example\r\n\r\nbody\r\n",
+    b"Subject : spaced\r\nFrom : a@b\r\n\r\nx\r\n",
+    b"Subject: s\r\n\r\none\rtwo\r\n",
+    _typed(b"Content-Type: text/plain (a); charset=us-ascii (Plain text)"),
+    _typed(b'Content-Type: (a) text (b) / (c) plain (d) ; (e) charset (f) = (g) "x(y" (h)'),
+    _typed(b'Content-Type: text/plain; name="a \\"b\\" \\\\ c;d"; charset=utf-8'),
+    _typed(b'Content-Type: text/plain; foo=""; charset=x-none'),
+    _typed(b"Content-Type: application/x; name*=utf-8''J%C3%BCrgen.txt"),
+    _typed(b'Content-Type: application/x; name*0="abc ";\r\n name*1="def"'),
+    _typed(b"CONTENT-TYPE: TEXT/HTML; CHARSET=UTF-8"),
+    _typed(b"Content-Language: mi (Maori), en (English)\r\nContent-Location: http://x/\r\n y"),
+    _typed(b"Content-Disposition: (c) attachment (d); filename=x (e)"),
+    _typed(b"Content-Type: message/partial; id=x; number=1"),
+    _typed(b"Content-Type: message/rfc822\r\n\r\nSubject: only a header"),
+]
+
+
+def plain(value: Any) -> Any:
+    """A structure without what one server adds: a text's charset where none is said."""
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: plain(each) for name, each in value.items()}
+    params = found.get("params")
+    if params and params.get(b"charset", b"").lower() == b"us-ascii":
+        found["params"] = {k: v for k, v in params.items() if k != b"charset"} or None
+    return found
+
+
 def same(value: Any) -> Any:
     """A structure without what servers may say in different ways."""
     if isinstance(value, list):
@@ -127,51 +195,60 @@ class Theirs:
         self.socket.sendall(data)
         found: list[Response] = []
         while not any(r.kind == "tagged" or not data for r in found):
-            found += self.reader.feed(self.socket.recv(1 << 16))
+            received = self.socket.recv(1 << 16)
+            if not received:
+                raise AssertionError(f"closed by Dovecot after {data[:200]!r}")
+            found += self.reader.feed(received)
         return found
 
 
 class DovecotTests(IMAPTestCase):
-    def test_structure_and_sections(self) -> None:
+    def setUp(self) -> None:
+        super().setUp()
         need("dovecot", root=True)
         dovecot = Dovecot()
         self.addCleanup(dovecot.stop)
         dovecot.start()
-        theirs = Theirs(dovecot.port)
-        self.addCleanup(theirs.socket.close)
-        theirs.ask(b"a LOGIN u secret\r\n")
-        ours = self.selected()
-        theirs.ask(b"a SELECT INBOX\r\n")
+        self.theirs = Theirs(dovecot.port)
+        self.addCleanup(self.theirs.socket.close)
+        self.theirs.ask(b"a LOGIN u secret\r\n")
+        self.theirs.ask(b"a SELECT INBOX\r\n")
+        self.ours = self.selected()
 
-        def both(command: bytes) -> list[dict[str, Any]]:
-            ours.send(b"t " + command + b"\r\n")
-            found = []
-            for responses in (ours.responses(), theirs.ask(b"t " + command + b"\r\n")):
-                self.assertEqual(responses[-1].name, "OK", (command, responses))
-                fetched: dict[str, Any] = {}
-                for response in responses:
-                    if response.name == "FETCH":
-                        fetched.update(response.data)
-                found.append({k.upper(): v for k, v in fetched.items() if k != "UID"})
-            return found
+    def both(self, command: bytes) -> list[dict[str, Any]]:
+        self.ours.send(b"t " + command + b"\r\n")
+        found = []
+        for responses in (self.ours.responses(), self.theirs.ask(b"t " + command + b"\r\n")):
+            self.assertEqual(responses[-1].name, "OK", (command, responses))
+            fetched: dict[str, Any] = {}
+            for response in responses:
+                if response.name == "FETCH":
+                    fetched.update(response.data)
+            found.append({k.upper(): v for k, v in fetched.items() if k != "UID"})
+        return found
 
+    def compare(self, data: bytes, shown: str) -> None:
+        self.both(b"APPEND INBOX {%d+}\r\n%b" % (len(data), data))
+        mine, other = self.both(b"FETCH * (BODYSTRUCTURE ENVELOPE RFC822.SIZE BODY.PEEK[TEXT])")
+        self.assertEqual(plain(same(mine)), plain(same(other)), shown)
+        for path in numbers(mine["BODYSTRUCTURE"]):
+            p = path.encode()
+            mine_parts, their_parts = self.both(
+                b"FETCH * (BODY.PEEK[%b] BODY.PEEK[%b.MIME] BODY.PEEK[%b.TEXT]"
+                b" BODY.PEEK[%b.HEADER] BODY.PEEK[%b.HEADER.FIELDS (TO X-OTHER)]"
+                b" BODY.PEEK[%b]<3.20>)" % (p, p, p, p, p, p)
+            )
+            # Where there is no such section, one says NIL, the other "".
+            self.assertEqual(
+                {name: value or b"" for name, value in mine_parts.items()},
+                {name: value or b"" for name, value in their_parts.items()},
+                shown,
+            )
+
+    def test_structure_and_sections(self) -> None:
         start = int(os.environ.get("MOXTW_FUZZ_SEED") or 1)
         for seed in range(start, start + MESSAGES):
             data = message(random.Random(seed))
-            both(b"APPEND INBOX {%d+}\r\n%b" % (len(data), data))
-            mine, other = both(b"FETCH * (BODYSTRUCTURE ENVELOPE RFC822.SIZE BODY.PEEK[TEXT])")
-            shown = f"seed {seed}\n{data!r}"
-            self.assertEqual(same(mine), same(other), shown)
-            for path in numbers(mine["BODYSTRUCTURE"]):
-                p = path.encode()
-                mine_parts, their_parts = both(
-                    b"FETCH * (BODY.PEEK[%b] BODY.PEEK[%b.MIME] BODY.PEEK[%b.TEXT]"
-                    b" BODY.PEEK[%b.HEADER] BODY.PEEK[%b.HEADER.FIELDS (TO X-OTHER)]"
-                    b" BODY.PEEK[%b]<3.20>)" % (p, p, p, p, p, p)
-                )
-                # Where there is no such section, one says NIL, the other "".
-                self.assertEqual(
-                    {name: value or b"" for name, value in mine_parts.items()},
-                    {name: value or b"" for name, value in their_parts.items()},
-                    shown,
-                )
+            self.compare(data, f"seed {seed}\n{data!r}")
+        for data in DAMAGED:
+            self.compare(data, repr(data))

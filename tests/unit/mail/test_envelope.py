@@ -88,6 +88,7 @@ Content-Type: TEXT/PLAIN; CHARSET=US-ASCII
             ("<@r,@s:a@b>", b'((NIL "@r,@s" "a" "b"))'),
             ('"a b"@c', b'((NIL NIL "a b" "c"))'),
             ("a", b'((NIL NIL "a" ""))'),
+            ("<a@b> <c@d>", b'((NIL NIL "a" "b"))'),
             ("a b", b'(("a b" NIL "" ""))'),
             ("G: a@b, C <c@d>;", b'((NIL NIL "G" NIL)(NIL NIL "a" "b")("C" NIL "c" "d")'
              b"(NIL NIL NIL NIL))"),

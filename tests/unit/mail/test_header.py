@@ -40,6 +40,9 @@ class FindBodyTests(SynchronousTestCase):
             (b"A: b\n\nbody", 6),
             (b"A: b\n\r\nbody", 7),
             (b"A: b\r\n\nbody", 7),
+            (b"A: b\r\r\n\r\r\nbody", 10),
+            (b"\r\r\nbody", 3),
+            (b"\rA: b\r\nC: d\r\n\r\nx", 15),
             # The first empty line counts, whichever form it has.
             (b"A: b\n\nbody\r\n\r\nx", 6),
             (b"A: b\n\n\r\nx", 6),

@@ -293,12 +293,18 @@ class BoundaryTests(SynchronousTestCase):
             (b"--b--\r\n", [b"--b--\r\n"]),
             (b"--b", [b""]),
             # No boundary line
-            (b"--bc\r\n\r\nx\r\n--b--c\r\n", [b"--bc\r\n\r\nx\r\n--b--c\r\n"]),
+            (b"-- b\r\n\r\nx\r\n", [b"-- b\r\n\r\nx\r\n"]),
             (b"--b\r\n\r\nx --b\r\n --b\r\n--b--", [b"x --b\r\n --b"]),
             (b"--b\r\n\r\nx\r\n--bb\r\n--b--", [b"x\r\n--bb"]),
             (b"--B\r\n\r\nx", [b"--B\r\n\r\nx"]),
             (b"just text", [b"just text"]),
             (b"", [b""]),
+            # More in its line
+            (b"--b (part)\r\n\r\nx\r\n--b more\r\n\r\ny\r\n--b-- end\r\nz", [b"x", b"y"]),
+            (b"--b\r\n\r\nx\r\n--b c\r\n--b--d\r\n--b-- end\r\nz", [b"x\r\n--b c\r\n--b--d"]),
+            (b"--b\r\r\n\r\r\nx\r\n--b--\r\r\n", [b"x"]),
+            # RFC 2046 5.1.1: the beginning of the line is sufficient, if there is nothing better.
+            (b"--bc\r\n\r\nx\r\n--bd\r\n\r\ny\r\n--b--c\r\nz", [b"x", b"y"]),
             # A part without an empty line
             (b"--b\r\nA: b\r\n--b--", [b""]),
             (b"--b\r\ntext\r\n--b--", [b"text"]),
@@ -310,6 +316,9 @@ class BoundaryTests(SynchronousTestCase):
             name = parse_content_type(b"multipart/mixed; boundary=" + value)[2]["boundary"].rstrip()
             content = b"--%b\r\n\r\nx\r\n--%b--\r\n" % (name.encode(), name.encode())
             self.assertEqual(_multipart(content, value), [b"x"], value)
+
+    def test_boundary_that_ends_in_a_blank(self) -> None:
+        self.assertEqual(_multipart(b"--b \r\n\r\nx\r\n--b --\r\nz", b'"b "'), [b"x"])
 
     def test_inner_boundary_with_outer_as_prefix(self) -> None:
         data = (
