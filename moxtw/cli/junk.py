@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from moxtw.cli.command import CommandError, UsageError
 from moxtw.cli.invocation import Invocation
+from moxtw.cli.maintenance import stream
 from moxtw.cli.output import clean
 
 if TYPE_CHECKING:
@@ -22,14 +23,10 @@ _PROGRESS = 1000
 
 def retrain(invocation: Invocation) -> None:
     """``moxtw retrain``."""
-    with invocation.control() as control:
-        control.command("retrain", invocation.args[0] if invocation.args else "")
-        rest = ""
-        for piece in control.read_stream():
-            *lines, rest = (rest + piece.decode("utf-8", "replace")).split("\n")
-            for line in lines:
-                invocation.print(clean(line))
-            invocation.stdout.flush()
+    name = invocation.args[0] if invocation.args else ""
+    for line in stream(invocation, "retrain", name):
+        invocation.print(line)
+        invocation.stdout.flush()
 
 
 # -- Flags ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from moxtw.cli.command import BOOL, TEXT, Command, Flag
 from moxtw.cli.table_config import CONFIG_COMMANDS
 from moxtw.cli.table_junk import JUNK_COMMANDS
+from moxtw.cli.table_maintenance import MAINTENANCE_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
 from moxtw.cli.table_safety import SAFETY_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
@@ -217,6 +218,7 @@ a base URL, such as http://mox%40localhost:moxmoxmox@localhost:1080/webapi/, the
 called: its request is read as JSON from standard input, and the answer is printed.""",
         (0, 2),
     ),
+    *MAINTENANCE_COMMANDS,
     Command(
         "verifydata",
         "data-directory",

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
 
-from moxtw.admin import accounts, aliases, domains, junk, queue, system, tlskeys
+from moxtw.admin import accounts, aliases, domains, queue, system, tlskeys
 from moxtw.admin.context import AdminContext, Caller, not_found, user_error
 from moxtw.config.dynamic import Alias
+from moxtw.ctl.maintenance import MAINTENANCE
 from moxtw.ctl.server import Answer, Command, Lines, Stream
 from moxtw.mail.address import pack_address
 from moxtw.queue import api
@@ -441,52 +441,9 @@ async def _hold_rules_remove(ctx: AdminContext, caller: Caller, number: str) -> 
     return None
 
 
-# The junk filter
-
-
-async def _retrain(ctx: AdminContext, caller: Caller, name: str) -> Answer:
-    names = [name] if name else await junk.filtered_accounts(ctx, caller)
-    return Stream(_retraining(ctx, caller, names))
-
-
-async def _retraining(
-    ctx: AdminContext, caller: Caller, names: Sequence[str]
-) -> AsyncIterator[bytes]:
-    """A line for each account when it is done, and now and then before."""
-    for name in names:
-        told: list[int] = []
-        event: Deferred[None] = Deferred()
-
-        def progress(count: int, told: list[int] = told) -> None:
-            # What nobody waits for yet is told with what comes next.
-            if count >= (told[-1] if told else 0) + _PROGRESS:
-                told.append(count)
-                if not event.called:  # noqa: B023 - the one that is waited for
-                    event.callback(None)  # noqa: B023
-
-        working = Deferred.fromCoroutine(junk.retrain(ctx, caller, name, progress))
-
-        def ended(result: object) -> object:
-            if not event.called:  # noqa: B023
-                event.callback(None)  # noqa: B023
-            return result
-
-        working.addBoth(ended)
-        while not working.called:
-            await event
-            if not working.called:
-                event = Deferred()
-                yield f"{name}: {told[-1]} messages\n".encode()
-        count = await working
-        yield f"{name}: done, trained with {count} messages\n".encode()
-
-
-_PROGRESS: Final = 1000
-
-
 COMMANDS: Final[dict[str, Command]] = {
     "stop": Command(_stop, 0),
-    "retrain": Command(_retrain, 1),
+    **MAINTENANCE,
     "loglevels": Command(_log_levels, 0),
     "setloglevels": Command(_set_log_levels, 2),
     "setaccountpassword": Command(_set_password, 2),

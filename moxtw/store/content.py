@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import secrets
+import threading
 import time
 from typing import IO, TYPE_CHECKING, Final
 
@@ -307,6 +308,11 @@ class Contents:
         # Big messages are parsed one at a time, so that memory stays bounded.
         self.parsing = DeferredSemaphore(1)
         self._cleanup: DelayedCall | None = None
+        # While somebody copies what an older state of the database refers to (`hold`): how
+        # many do, and the files to remove afterwards. Files are removed by several threads.
+        self._holds = 0
+        self._held: list[str] = []
+        self._hold_lock = threading.Lock()
 
     def prepare(self) -> None:
         """Make the directories."""
@@ -368,7 +374,29 @@ class Contents:
 
     def remove_file(self, file: str) -> None:
         """Remove a content file by name, after the transaction that let go of it."""
+        with self._hold_lock:
+            if self._holds:
+                self._held.append(file)
+                return
         _unlink(self.path(file))
+
+    def hold(self) -> None:
+        """Keep all content files until `unhold`, those too that nothing refers to any more.
+
+        If the process ends before, they are found as leftovers.
+        """
+        with self._hold_lock:
+            self._holds += 1
+
+    def unhold(self) -> None:
+        """End what `hold` began, and remove what was kept. Blocks."""
+        with self._hold_lock:
+            self._holds -= 1
+            if self._holds:
+                return
+            held, self._held = self._held, []
+        for file in held:
+            _unlink(self.path(file))
 
     def _remove_leftovers(self) -> None:
         self._cleanup = None

@@ -337,6 +337,13 @@ class Store(Service):
 
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), fn, *args)
 
+    def call_from_thread(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call in the reactor's thread, from a job or what `run` runs; not waited for."""
+        if self._inline:
+            fn(*args)
+        else:
+            self.reactor.callFromThread(fn, *args)
+
     def _writer_loop(self, connection: Any) -> None:
         try:
             while True:

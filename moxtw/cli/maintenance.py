@@ -1,0 +1,32 @@
+"""``moxtw backup`` and other long work on what is stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from moxtw.cli.invocation import Invocation
+from moxtw.cli.output import clean
+
+
+def stream(invocation: Invocation, name: str, *params: str) -> Iterator[str]:
+    """The lines that a command of the control socket tells, as they come."""
+    with invocation.control() as control:
+        control.command(name, *params)
+        rest = ""
+        for piece in control.read_stream():
+            *lines, rest = (rest + piece.decode("utf-8", "replace")).split("\n")
+            for line in lines:
+                yield clean(line)
+
+
+def backup(invocation: Invocation) -> None:
+    """``moxtw backup``."""
+    directory = os.path.abspath(invocation.args[0])
+    verbose = invocation.switch("verbose")
+    for line in stream(invocation, "backup", directory, "verbose" if verbose else ""):
+        if line.startswith("warning: "):
+            invocation.warn(f"moxtw: {line}")
+        else:
+            invocation.print(line)
+            invocation.stdout.flush()

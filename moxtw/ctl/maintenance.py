@@ -1,0 +1,103 @@
+"""Commands of the control socket that take long: backup, and training the junk filter anew.
+
+Their answer is a stream of lines, each written when there is something to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+
+from moxtw.admin import backup, junk
+from moxtw.admin.context import AdminContext, Caller
+from moxtw.ctl.server import Answer, Command, Stream
+
+Tell = Callable[[str], object]
+
+
+async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncIterator[bytes]:
+    """What `work` tells, a line each, as it does; then its error, if there is one.
+
+    If nobody reads any more, it goes on to its end.
+    """
+    lines: list[str] = []
+    event: list[Deferred[None]] = [Deferred()]
+
+    def wake() -> None:
+        if not event[0].called:
+            event[0].callback(None)
+
+    def tell(text: str) -> None:
+        lines.append(" ".join(text.splitlines()))
+        # What nobody reads is not piled up.
+        del lines[:-_MAX_LINES]
+        wake()
+
+    async def run() -> None:
+        await work(tell)
+
+    working = Deferred.fromCoroutine(run())
+
+    def ended(result: object) -> object:
+        wake()
+        return result
+
+    working.addBoth(ended)
+    while lines or not working.called:
+        if not lines:
+            await event[0]
+            event[0] = Deferred()
+            continue
+        taken = "".join(line + "\n" for line in lines)
+        lines.clear()
+        yield taken.encode("utf-8", "replace")
+    await working
+
+
+_MAX_LINES: Final = 1000
+_PROGRESS: Final = 1000
+
+
+async def _backup(ctx: AdminContext, caller: Caller, directory: str, verbose: str) -> Answer:
+    async def work(tell: Tell) -> None:
+        done = await backup.backup(
+            ctx,
+            caller,
+            directory,
+            lambda text: tell(f"warning: {text}"),
+            tell if verbose == "verbose" else lambda text: None,
+        )
+        tell(
+            f"backup complete: {done.messages} messages, {done.content_files} content files"
+            f" ({done.linked} linked, {done.copied} copied)"
+        )
+
+    return Stream(told(work))
+
+
+async def _retrain(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    """A line for each account when it is done, and now and then before."""
+    names = [name] if name else await junk.filtered_accounts(ctx, caller)
+
+    async def work(tell: Tell) -> None:
+        for each in names:
+            last = 0
+
+            def progress(count: int, each: str = each) -> None:
+                nonlocal last
+                if count >= last + _PROGRESS:
+                    last = count
+                    tell(f"{each}: {count} messages")
+
+            count = await junk.retrain(ctx, caller, each, progress)
+            tell(f"{each}: done, trained with {count} messages")
+
+    return Stream(told(work))
+
+
+MAINTENANCE: Final[dict[str, Command]] = {
+    "backup": Command(_backup, 2),
+    "retrain": Command(_retrain, 1),
+}
