@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
     ISSLTransport,
@@ -68,7 +69,7 @@ class Discard:
         """Forget the bytes."""
 
 
-@implementer(IPushProducer, IHandshakeListener)
+@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
 class Connection(IMAP4Server):
     """Reading and writing of one connection."""
 
@@ -88,6 +89,8 @@ class Connection(IMAP4Server):
     _blocked = False
     _paused = False
     _turns = 0
+    # The client will send no more.
+    _ended = False
 
     def __init__(self, clock: Any, log: Logger) -> None:
         # Not the initialiser of the base class: what it makes is for its own parser.
@@ -173,6 +176,21 @@ class Connection(IMAP4Server):
         if waiting is not None:
             waiting.callback(None)
 
+    def readConnectionLost(self) -> None:  # noqa: N802
+        """The client closed its side; what it sent is answered still (IHalfCloseableProtocol)."""
+        self._ended = True
+        if self.closing:
+            self.transport.loseConnection()
+            return
+        for name in ("_waiting", "_handshake"):
+            waiting: Deferred[None] | None = getattr(self, name)
+            if waiting is not None:
+                setattr(self, name, None)
+                waiting.errback(Gone())
+
+    def writeConnectionLost(self) -> None:  # noqa: N802
+        """Our side is closed: we did that (IHalfCloseableProtocol)."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """End everything that waits."""
         self.lost = self.closing = True
@@ -232,6 +250,8 @@ class Connection(IMAP4Server):
                 raise Gone
             await self.take_turn()
             return
+        if self._ended:
+            raise Gone
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()

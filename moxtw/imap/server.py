@@ -6,6 +6,7 @@ A command runs to its end before the next is read, so replies come in the order 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from twisted.internet.defer import Deferred
@@ -107,7 +108,10 @@ class IMAPServer(Connection):
                 await self._next()
                 if self._stop:
                     raise Close(b"* BYE server is shutting down")
-        except (Gone, StoreClosed):
+        except Gone:
+            await self._answer_last()
+            self.close()
+        except StoreClosed:
             self.close()
         except TimedOut:
             self.close(b"* BYE closing the connection after a time without input")
@@ -121,6 +125,12 @@ class IMAPServer(Connection):
                 self.session.close()
                 self.session = None
             self.login.ended(self)
+
+    async def _answer_last(self) -> None:
+        """Answer what is under way when a client has closed its side only."""
+        if self.appends and not self.closing:
+            with suppress(Gone, StoreClosed):
+                await self.appends.settle()
 
     def shutdown(self) -> None:
         """End as soon as the running command, if any, is done."""

@@ -417,6 +417,29 @@ class ConcurrencyTests(ServerCase):
         )
 
 
+    async def test_client_that_closes_its_side_gets_its_answers(self) -> None:
+        port = self.serve(plain_allowed=True)
+
+        def run(rest: bytes) -> list[bytes]:
+            with socket.create_connection(("127.0.0.1", port), 20) as sock:
+                sock.sendall(b'a LOGIN me@example.org "secret password"\r\n' + rest)
+                sock.shutdown(socket.SHUT_WR)
+                with sock.makefile("rb") as file:
+                    return file.read().splitlines()
+
+        append = b"APPEND INBOX {3+}\r\nabc\r\n"
+        lines = await self.client(
+            run, b"b %bc %bd SELECT INBOX\r\ne SEARCH ALL\r\nf %b" % (append, append, append)
+        )
+        tagged = [line[:4] for line in lines if line[:1] not in b"*+"]
+        self.assertEqual(tagged, [b"%c OK" % tag for tag in b"abcdef"])
+        self.assertIn(b"* SEARCH 1 2", lines)
+        # In the middle of a literal, of a line, of IDLE: the connection ends.
+        for rest in (b"b APPEND INBOX {9+}\r\nabc", b"b NOOP", b"b IDLE\r\n"):
+            lines = await self.client(run, rest)
+            self.assertEqual(lines[1][:4], b"a OK", rest)
+        self.assertEqual(await verify.verify_account(self.store, "me"), [])
+
     async def test_notify_hears_at_once_and_costs_nothing_in_between(self) -> None:
         port = self.serve(plain_allowed=True)
         tls_port = self.serve("imaps")
