@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from moxtw.admin.imports.service import Imports
 from moxtw.config.dynamic import Dynamic
 from moxtw.config.edit import EditError, NotFound
 from moxtw.config.load import ConfigError
@@ -123,6 +124,10 @@ class AdminContext:
     resolver: Resolver | None = None
     roots: Roots | None = None
     hook_caller: HookCaller | None = None
+    imports: Imports = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.imports = Imports(self.store, self.clock)
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:
         """Change domains.conf. Raises OperationError, and nothing is changed then."""

@@ -241,6 +241,7 @@ class Parts:
         """Stop what works in the background."""
         await self._queue_stopped
         await self._hooks_stopped
+        await self.admin.imports.stop()
         await self.trainer.stopService()
         await self.control.stopService()
 

@@ -21,6 +21,7 @@ from moxtw.store.schema import (
     web_sessions,
 )
 from moxtw.store.schema_annotations import annotation_table
+from moxtw.store.schema_imports import import_ranges, imports
 from moxtw.store.schema_requests import sent_requests
 from moxtw.store.tx import Statement, Tx
 
@@ -206,6 +207,8 @@ _DROP = [
         subscriptions,
         subject_keys,
         sent_requests,
+        import_ranges,
+        imports,
     )
 ]
 _DROP_KEYS = Statement(tls_public_keys.delete().where(tls_public_keys.c.account == bindparam("n")))

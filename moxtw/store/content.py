@@ -259,7 +259,7 @@ class Spool:
         assert self._file is not None
         os.fsync(self._file.fileno())
         self._file.close()
-        _sync_directory(os.path.dirname(self._path))
+        sync_directory(os.path.dirname(self._path))
         if whole is not None:
             return analyse(whole, _TEXT_LIMIT)
         return _parse_file(self._path) if self.size <= _PARSE_TOGETHER else None
@@ -336,7 +336,7 @@ class Contents:
         directory = os.path.join(self.directory, token[:2])
         if not os.path.isdir(directory):
             os.makedirs(directory, mode=0o750, exist_ok=True)
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
         return name, os.path.join(directory, token)
 
     def spool(self) -> Spool:
@@ -437,7 +437,8 @@ class Contents:
         return found
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Make names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -49,3 +49,17 @@ def parse_flags(names: Iterable[str]) -> tuple[int, tuple[str, ...]]:
 def flag_names(bits: int, keywords: str) -> list[str]:
     """The names, in lower case, of bits and of keywords separated by spaces."""
     return [name for name, bit in _BITS.items() if bits & bit] + keywords.split()
+
+
+def known_flags(names: Iterable[str]) -> tuple[int, tuple[str, ...]]:
+    """As `parse_flags`, without what is no flag."""
+    bits = 0
+    keywords: dict[str, None] = {}
+    for name in names:
+        lower = name.lower()
+        bit = _BITS.get(lower)
+        if bit is not None:
+            bits |= bit
+        elif _KEYWORD.fullmatch(lower) and len(keywords) < _MAX:
+            keywords[lower] = None
+    return bits, tuple(sorted(keywords))

@@ -20,6 +20,7 @@ from moxtw.store import (
     schema_annotations,
     schema_history,
     schema_hooks,
+    schema_imports,
     schema_junk,
     schema_keys,
     schema_queue,
@@ -191,6 +192,12 @@ def _sent_requests(up: Upgrade) -> None:
     up.add_table(schema_requests.sent_requests)
 
 
+def _imports(up: Upgrade) -> None:
+    """Imports that can go on after an interruption."""
+    up.add_table(schema_imports.imports)
+    up.add_table(schema_imports.import_ranges)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -207,6 +214,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _reports,
         _queue_lists,
         _hook_lists,
+        _imports,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from klein import Klein, Response
@@ -12,13 +13,26 @@ from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
 from moxtw.web.accountapi import AccountAPI, registry
 from moxtw.web.conversions import error_of
+from moxtw.web.importing import MAX_STRANGER, MAX_UPLOAD, Importing
 from moxtw.web.pages import page
-from moxtw.web.rpc import Endpoint, plain
-from moxtw.web.sessions import WebAuth
+from moxtw.web.rpc import MAX_BODY, Endpoint, plain
+from moxtw.web.sessions import WebAuth, session_token
 from moxtw.web.storedsessions import StoredSessions, recorder, user_login
 from moxtw.web.visit import Origin
 
 KIND = "webaccount"
+
+
+def upload_limit(sessions: StoredSessions) -> Callable[[Any], int]:
+    """How long the body of a request may be: uploads are long, of those who are logged in."""
+
+    def limit(request: Any) -> int:
+        if not request.uri.partition(b"?")[0].endswith(b"/import"):
+            return MAX_BODY
+        token = session_token(request, KIND)
+        return MAX_UPLOAD if token and sessions.known(token) else MAX_STRANGER
+
+    return limit
 
 _INDEX = """\
 <h1>Your account</h1>
@@ -58,6 +72,8 @@ def make_account(
         errors=error_of,
         clock=ctx.clock,
     ).route(app)
+
+    Importing(ctx, auth, origin).route(app)
 
     @app.route("/")  # type: ignore[type-var]
     def index(request: Request) -> Response:

@@ -74,12 +74,17 @@ class ConfiguredHandlers(WebHandlers):
             if not self._tls and not handler.dont_redirect_plain_http:
                 return Target(handler.name, _RedirectTo(f"https://{host}"))
             if isinstance(target, Service):
-                return self._internal_target(handler, target, path, segments)
+                return self._internal_target(request, handler, target, path, segments)
             return replace(target, segments=segments)
         return None
 
     def _internal_target(
-        self, handler: WebHandler, service: Service, path: str, segments: tuple[bytes, ...]
+        self,
+        request: WebRequest,
+        handler: WebHandler,
+        service: Service,
+        path: str,
+        segments: tuple[bytes, ...],
     ) -> Target | None:
         if not path.startswith(service.path):
             return None
@@ -87,7 +92,7 @@ class ConfiguredHandlers(WebHandlers):
             handler.name,
             service.resource,
             prefix=len([part for part in service.path.split("/") if part]),
-            body_limit=service.body_limit,
+            body_limit=service.limit(request),
             body_dir=service.body_dir,
             segments=segments,
         )

@@ -15,7 +15,7 @@ from moxtw.log import Logger
 from moxtw.queue.submit import Submitter
 from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
-from moxtw.web.account import make_account
+from moxtw.web.account import make_account, upload_limit
 from moxtw.web.admin import admin_sessions, make_admin
 from moxtw.web.handlers import ConfiguredHandlers
 from moxtw.web.rpc import MAX_BODY
@@ -154,7 +154,8 @@ def _account(ctx: WebContext, path: str, settings: WebService, hosts: Hosts) -> 
             limiter=ctx.limiter,
         ),
         hosts,
-        body_limit=MAX_BODY,
+        body_dir=ctx.admin.store.contents.tmp,
+        limit_of=upload_limit(ctx.user_sessions),
         forwarded=settings.forwarded,
     )
 

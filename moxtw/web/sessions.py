@@ -270,6 +270,19 @@ class WebAuth:
         _add_header(call.headers, "Set-Cookie", "; ".join(parts))
 
 
+def session_token(request: Request, kind: str) -> str:
+    """The session token that a request carries, unchecked; '' if there is none.
+
+    Before the body has come in, cookies are not yet parsed.
+    """
+    for line in request.requestHeaders.getRawHeaders(b"Cookie") or []:
+        for pair in line.decode("latin-1").split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == f"{kind}session":
+                return value.strip().strip('"').partition(" ")[0]
+    return ""
+
+
 def _add_header(headers: HeaderDict, name: str, value: str) -> None:
     there = headers.get(name, ())
     assert not isinstance(there, str | bytes)

@@ -121,6 +121,7 @@ class Service:
     exact: only this very path, nothing below it.
     system: goes before configured web handlers.
     forwarded: a proxy in front names the client.
+    limit_of: instead of `body_limit`, says it for each request.
     """
 
     name: str
@@ -132,6 +133,11 @@ class Service:
     exact: bool = False
     system: bool = False
     forwarded: bool = False
+    limit_of: Callable[[WebRequest], int] | None = None
+
+    def limit(self, request: WebRequest) -> int:
+        """The longest body of a request, in bytes."""
+        return self.body_limit if self.limit_of is None else self.limit_of(request)
 
 
 class WebHandlers:
@@ -275,7 +281,12 @@ class _Route:
         if service.forwarded:
             values = request.requestHeaders.getRawHeaders(b"X-Forwarded-For") or [b""]
             client_ip = valid_ip(values[0].partition(b",")[0].decode("latin-1"))
-        return replace(self._target, segments=segments, client_ip=client_ip)
+        return replace(
+            self._target,
+            segments=segments,
+            client_ip=client_ip,
+            body_limit=service.limit(request),
+        )
 
 
 def request_host(request: WebRequest) -> str | None:

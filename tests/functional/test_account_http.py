@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import imaplib
+import io
 import json
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from tests.support.server import PASSWORD, LiveCase, MailServer
+from tests.support.server import PASSWORD, LiveCase, MailServer, poll
 
 
 class AccountClient:
@@ -58,6 +60,25 @@ class AccountClient:
         token = self.call("LoginPrep")
         self.csrf = self.call("Login", token, user, password)
         return self
+
+
+def multipart(name: str, data: bytes, prefix: str = "") -> tuple[bytes, str]:
+    """A form with a file to import, and its content type."""
+    parts = [
+        b'Content-Disposition: form-data; name="skipMailboxPrefix"\r\n\r\n' + prefix.encode(),
+        b'Content-Disposition: form-data; name="file"; filename="%s"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n" % name.encode() + data,
+    ]
+    body = b"".join(b"--BOUND\r\n" + part + b"\r\n" for part in parts) + b"--BOUND--\r\n"
+    return body, "multipart/form-data; boundary=BOUND"
+
+
+def make_mbox(count: int, size: int = 500) -> bytes:
+    return b"".join(
+        b"From a@b Mon Jan  2 15:04:05 2006\nStatus: R\nX-Keywords: label%d\nSubject: %d\n\n%s\n\n"
+        % (n % 3, n, b"text " * (size // 5))
+        for n in range(count)
+    )
 
 
 class _Hook(BaseHTTPRequestHandler):
@@ -109,4 +130,116 @@ class AccountHTTPTests(LiveCase):
         self.assertEqual(client.call("Account")[0]["FullName"], "Me Myself")
         client.call("Logout")
         self.assertEqual(client.answer("Version")["error"]["code"], "user:noAuth")
+        self.finish(server)
+
+
+class ImportTests(LiveCase):
+    def upload(self, client: AccountClient, name: str, data: bytes, prefix: str = "") -> str:
+        body, content_type = multipart(name, data, prefix)
+        response, content = client.request("POST", "import", body, **{"Content-Type": content_type})
+        self.assertEqual(response.status, 200, content)
+        return str(json.loads(content)["Token"])
+
+    def events(self, client: AccountClient, token: str) -> list[tuple[str, dict[str, Any]]]:
+        """The events of an import, to its end."""
+        response, content = client.request("GET", f"importprogress?token={token}")
+        self.assertEqual(response.status, 200, content)
+        self.assertEqual(response.headers["Content-Type"], "text/event-stream")
+        found = []
+        for block in content.decode().split("\n\n"):
+            kind, _, data = block.partition("\n")
+            if kind.startswith("event: "):
+                found.append((kind[7:], json.loads(data.removeprefix("data: "))))
+        return found
+
+    def test_import(self) -> None:
+        server = self.mail_server(accounts={"me": ["me@a.example"], "you": ["you@a.example"]})
+        client = AccountClient(server).login()
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("top/Big.mbox", make_mbox(2000))
+            file.writestr("top/Dir/cur/1:2,SFa", b"Subject: m\n\nx\n")
+            file.writestr("top/Dir/dovecot-keywords", b"0 Work\n")
+            file.writestr("top/other", b"?")
+        token = self.upload(client, "m.zip", out.getvalue(), "top/")
+        # For watching, the token is enough.
+        events = self.events(AccountClient(server), token)
+        self.assertEqual(events[-1], ("done", {}))
+        self.assertIn(("count", {"Mailbox": "Big", "Count": 2000}), events)
+        (problem,) = [data["Message"] for kind, data in events if kind == "problem"]
+        self.assertIn("top/other", problem)
+        self.assertTrue(all(set(d) == {"Title"} for kind, d in events if kind == "step"))
+        # What ended is told again, for a while.
+        self.assertEqual(self.events(client, token)[-1], ("done", {}))
+        imap = server.imap("me")
+        self.assertEqual(imap.select("Big"), ("OK", [b"2000"]))
+        self.assertEqual(len(imap.search(None, "SEEN", "KEYWORD", "label1")[1][0].split()), 667)
+        imap.select("Dir")
+        flags = imap.fetch("1", "(FLAGS)")[1][0]
+        self.assertEqual(set(imaplib.ParseFlags(flags)), {b"\\Flagged", b"\\Seen", b"work"})
+        imap.logout()
+
+        body, content_type = multipart("m.zip", b"nothing")
+        for headers, expected in [
+            ({"x-mox-csrf": "wrong"}, 403), ({"x-mox-csrf": ""}, 403), ({}, 400)
+        ]:  # fmt: skip
+            saved, client.csrf = client.csrf, headers.get("x-mox-csrf", client.csrf)
+            response, _ = client.request("POST", "import", body, **{"Content-Type": content_type})
+            client.csrf = saved
+            self.assertEqual(response.status, expected, headers)
+        stranger, _ = AccountClient(server).request(
+            "POST", "import", body, **{"Content-Type": content_type, "x-mox-csrf": "x"}
+        )
+        self.assertEqual(stranger.status, 403)
+        self.assertEqual(client.request("GET", "import")[0].status, 405)
+        self.assertEqual(client.request("POST", "importprogress")[0].status, 405)
+        self.assertEqual(client.request("GET", "importprogress")[0].status, 400)
+        self.assertEqual(client.request("GET", "importprogress?token=x")[0].status, 400)
+        self.assertEqual(client.answer("ImportAbort", token)["error"]["code"], "user:notFound")
+        self.assertEqual(client.call("Types"), {"Token": ""})
+        self.finish(server)
+
+    def test_abort(self) -> None:
+        server = self.mail_server(accounts={"me": ["me@a.example"], "you": ["you@a.example"]})
+        client = AccountClient(server).login()
+        token = self.upload(client, "Big.mbox", make_mbox(20_000))
+        other = AccountClient(server).login("you@a.example")
+        self.assertEqual(other.answer("ImportAbort", token)["error"]["code"], "user:notFound")
+        body, content_type = multipart("m.mbox", make_mbox(1))
+        response, _ = client.request("POST", "import", body, **{"Content-Type": content_type})
+        self.assertEqual(response.status, 400)  # one at a time
+        client.call("ImportAbort", token)
+        self.assertEqual(self.events(client, token)[-1], ("aborted", {}))
+        imap = server.imap("me")
+        self.assertEqual(imap.select("Big")[0], "NO")
+        imap.logout()
+        self.finish(server)
+
+    def test_kill_and_continue(self) -> None:
+        server = self.mail_server(accounts={"me": ["me@a.example"]})
+        client = AccountClient(server).login()
+        data = make_mbox(4000)
+        self.upload(client, "Big.mbox", data)
+
+        def some() -> bool:
+            imap = server.imap("me")
+            try:
+                status, found = imap.select("Big")
+                return status == "OK" and int(found[0] or b"0") >= 300
+            finally:
+                imap.logout()
+
+        poll(some, 30, "messages")
+        server.kill()
+        server.start()
+        client = AccountClient(server).login()
+        token = self.upload(client, "Big.mbox", data)
+        events = self.events(client, token)
+        self.assertEqual(events[-1], ("done", {}))
+        self.assertTrue(any("going on after" in d.get("Title", "") for _, d in events), events[:3])
+        imap = server.imap("me")
+        self.assertEqual(imap.select("Big"), ("OK", [b"4000"]))
+        subjects = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+        self.assertEqual(len({each[1] for each in subjects if isinstance(each, tuple)}), 4000)
+        imap.logout()
         self.finish(server)

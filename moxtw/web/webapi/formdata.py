@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 MAX_PARTS: Final = 1000
 MAX_PART_HEADER: Final = 16_384
 _STEP: Final = 1 << 20
+_WINDOW: Final = 1 << 24
 
 _PARAM: Final = re.compile(
     rb';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]+))'
@@ -30,12 +31,13 @@ class FormError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file in a form: `data` is a view, valid as long as the body."""
+    """A file in a form: `data` is a view, valid as long as the body; `start` its place there."""
 
     name: str
     content_type: str
     content_id: str
     data: memoryview
+    start: int = 0
 
 
 @dataclass(slots=True)
@@ -127,7 +129,7 @@ def _unquoted(view: memoryview) -> bytes | bytearray:
 
 def _multipart(view: memoryview, boundary: bytes) -> Form:
     form = Form()
-    for header, data in _parts(view, boundary):
+    for header, data, start in _parts(view, boundary):
         disposition, content_type, content_id = _part_header(header)
         media, params = disposition.partition(b";")[0].strip().lower(), _params(disposition)
         if media != b"form-data" or b"name" not in params:
@@ -137,15 +139,30 @@ def _multipart(view: memoryview, boundary: bytes) -> Form:
             if not params[b"filename"] and not data:
                 continue  # What browsers send for a field without a file.
             filename = params[b"filename"].replace(b"%22", b'"').decode("utf-8", "replace")
-            upload = Upload(filename, content_type, content_id, data)
+            upload = Upload(filename, content_type, content_id, data, start)
             form.files.setdefault(name, []).append(upload)
         else:
             form.fields.setdefault(name, []).append(bytes(data))
     return form
 
 
-def _parts(view: memoryview, boundary: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Header and content of each part."""
+def _find(source: Any, wanted: bytes, start: int) -> int:
+    """As `find`, without keeping all of a mapped file in memory."""
+    if not isinstance(source, mmap.mmap):
+        found: int = source.find(wanted, start)
+        return found
+    while start < len(source):
+        at = source.find(wanted, start, start + _WINDOW + len(wanted))
+        if at >= 0:
+            return at
+        page = start - start % mmap.PAGESIZE
+        source.madvise(mmap.MADV_DONTNEED, page, min(_WINDOW, len(source) - page))
+        start += _WINDOW
+    return -1
+
+
+def _parts(view: memoryview, boundary: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Header and content of each part, and where the content begins."""
     source: Any = view.obj  # bytes or mmap: both can search
     delimiter = b"\r\n--" + boundary
     if source[: len(boundary) + 2] == b"--" + boundary:
@@ -164,7 +181,7 @@ def _parts(view: memoryview, boundary: bytes) -> Iterator[tuple[bytes, memoryvie
         if count > MAX_PARTS:
             raise FormError(f"more than {MAX_PARTS} parts")
         start = line_end + 2
-        end = source.find(delimiter, line_end)
+        end = _find(source, delimiter, line_end)
         if end < 0:
             raise FormError("multipart form is cut off")
         if source[start : start + 2] == b"\r\n":
@@ -174,7 +191,8 @@ def _parts(view: memoryview, boundary: bytes) -> Iterator[tuple[bytes, memoryvie
             if header_end < 0:
                 raise FormError("malformed or oversized header of a part")
             body = header_end + 4
-        yield bytes(view[start:header_end]), view[body:end] if body <= end else view[end:end]
+        body = min(body, end)
+        yield bytes(view[start:header_end]), view[body:end], body
         at = end + len(delimiter)
 
 

@@ -1,0 +1,1 @@
+"""Importing messages from mbox files and maildirs, also in archives."""
