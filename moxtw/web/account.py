@@ -13,6 +13,7 @@ from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
 from moxtw.web.accountapi import AccountAPI, registry
 from moxtw.web.conversions import error_of
+from moxtw.web.exporting import Exporting
 from moxtw.web.importing import MAX_STRANGER, MAX_UPLOAD, Importing
 from moxtw.web.pages import page
 from moxtw.web.rpc import MAX_BODY, Endpoint, plain
@@ -74,6 +75,7 @@ def make_account(
     ).route(app)
 
     Importing(ctx, auth, origin).route(app)
+    Exporting(ctx, auth, origin, KIND).route(app)
 
     @app.route("/")  # type: ignore[type-var]
     def index(request: Request) -> Response:

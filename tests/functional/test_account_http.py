@@ -6,10 +6,12 @@ import http.client
 import imaplib
 import io
 import json
+import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.support.server import PASSWORD, LiveCase, MailServer, poll
 
@@ -140,6 +142,20 @@ class ImportTests(LiveCase):
         self.assertEqual(response.status, 200, content)
         return str(json.loads(content)["Token"])
 
+    def export(
+        self, client: AccountClient, form: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        csrf, client.csrf = client.csrf, ""
+        try:
+            return client.request(
+                "POST",
+                "export",
+                urlencode(form).encode(),
+                **{"Content-Type": "application/x-www-form-urlencoded"},
+            )
+        finally:
+            client.csrf = csrf
+
     def events(self, client: AccountClient, token: str) -> list[tuple[str, dict[str, Any]]]:
         """The events of an import, to its end."""
         response, content = client.request("GET", f"importprogress?token={token}")
@@ -178,6 +194,31 @@ class ImportTests(LiveCase):
         flags = imap.fetch("1", "(FLAGS)")[1][0]
         self.assertEqual(set(imaplib.ParseFlags(flags)), {b"\\Flagged", b"\\Seen", b"work"})
         imap.logout()
+
+        form = {"csrf": client.csrf, "format": "mbox", "archive": "none", "mailbox": "Big"}
+        response, exported = self.export(client, form)
+        self.assertEqual(response.status, 200, exported[:200])
+        disposition = response.headers["Content-Disposition"]
+        self.assertRegex(disposition, r'^attachment; filename="mailexport-Big-mbox-[0-9-]+\.mbox"$')
+        self.assertEqual(exported.count(b"\nStatus: R\n"), 2000)
+        response, archive = self.export(
+            client, {"csrf": client.csrf, "format": "maildir", "archive": "tgz", "recursive": "1"}
+        )
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            names = tar.getnames()
+        self.assertEqual(len([n for n in names if n.startswith("Big/cur/")]), 2000)
+        self.assertTrue(any(n.startswith("Dir/cur/") and n.endswith(":2,FSf") for n in names))
+        self.assertIn("Sent/new", names)
+        token = self.upload(client, "again.mbox", exported)
+        self.assertEqual(self.events(client, token)[-1], ("done", {}))
+        for change, status in [
+            ({"csrf": "x"}, 403), ({"csrf": ""}, 403), ({"format": "x"}, 400),
+            ({"archive": "x"}, 400), ({"mailbox": "none"}, 404), ({"recursive": "1"}, 400),
+            ({"messageids": "1"}, 400), ({"messageids": "a", "mailbox": ""}, 400),
+        ]:  # fmt: skip
+            self.assertEqual(self.export(client, {**form, **change})[0].status, status, change)
+        self.assertEqual(self.export(AccountClient(server), form)[0].status, 403)
+        self.assertEqual(client.request("GET", "export")[0].status, 405)
 
         body, content_type = multipart("m.zip", b"nothing")
         for headers, expected in [

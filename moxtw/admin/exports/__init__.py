@@ -1,0 +1,1 @@
+"""Exporting messages as mbox files and maildirs, in archives or as they are."""
