@@ -28,18 +28,16 @@ from moxtw.store.tx import Statement, Tx
 
 # -- Flags ---------------------------------------------------------------------------------
 
-_FOR_STORE = Statement(
-    sa.select(
-        messages.c.uid,
-        messages.c.flags,
-        messages.c.keywords,
-        messages.c.modseq,
-        messages.c.id,
-        messages.c.size,
-    )
-    .where(*IN_RANGE, LIVE)
-    .order_by(messages.c.uid)
-)
+_ROWS = sa.select(
+    messages.c.uid,
+    messages.c.flags,
+    messages.c.keywords,
+    messages.c.modseq,
+    messages.c.id,
+    messages.c.size,
+).order_by(messages.c.uid)
+_FOR_STORE = Statement(_ROWS.where(*IN_RANGE, LIVE))
+_FOR_EXPUNGE = Statement(_ROWS.where(*IN_RANGE, LIVE, messages.c.flags.op("&")(DELETED) == DELETED))
 _SET_FLAGS = Statement(
     messages.update()
     .where(messages.c.id == bindparam("i"))
@@ -192,10 +190,9 @@ def expunge(
     The modseq is the mailbox's present one when there was nothing to expunge.
     """
     found: list[tuple[Any, ...]] = []
+    statement = _FOR_EXPUNGE if only_deleted else _FOR_STORE
     for first, last in uid_ranges:
-        found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
-    if only_deleted:
-        found = [row for row in found if row[1] & DELETED]
+        found += tx.all(statement, mailbox=mailbox_id, first=first, last=last)
     if not found:
         state = tx.one(STATE, mailbox=mailbox_id)
         return (0 if state is None else state[0]), []

@@ -183,6 +183,24 @@ messages: Final = Table(
     Index("messages_modseq", "mailbox_id", "modseq"),
     Index("messages_content", "content_id"),
     Index("messages_thread", "thread_id"),
+    # The messages that clients look for most, and those that EXPUNGE looks for. With expunged, as
+    # SQLite could prefer messages_uid otherwise.
+    Index(
+        "messages_unseen",
+        "mailbox_id",
+        "expunged",
+        "uid",
+        sqlite_where=text("expunged = 0 AND (flags & 1) = 0"),
+        postgresql_where=text("expunged = 0 AND (flags & 1) = 0"),
+    ),
+    Index(
+        "messages_deleted",
+        "mailbox_id",
+        "expunged",
+        "uid",
+        sqlite_where=text("expunged = 0 AND (flags & 64) = 64"),
+        postgresql_where=text("expunged = 0 AND (flags & 64) = 64"),
+    ),
     Index(
         "messages_unerased",
         "account_id",

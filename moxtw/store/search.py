@@ -218,7 +218,8 @@ class Search:
         if self._among is not None:
             self.goal = len(self._among)
         else:
-            self.goal = tx.value(queries.COUNT, mailbox=self.mailbox_id) or 0
+            count = tx.value(queries.COUNT, mailbox=self.mailbox_id) or 0
+            self.goal = min(count, self._last - self._first + 1)
         if self.goal >= INDEX_FROM:
             for leaf in self._leaves(self._rest):
                 self._ask_index(tx, leaf)
@@ -549,6 +550,10 @@ def _located(tx: Tx, mailbox_id: int, item: Criterion) -> Criterion:
             found = tx.all(queries.EMAIL_UIDS, i=message_id, mailbox=mailbox_id)
         case Thread(thread_id):
             found = tx.all(queries.THREAD_UIDS, i=thread_id, mailbox=mailbox_id)
+        case ModSeq(lowest):
+            found = tx.all(queries.MODSEQ_UIDS, m=lowest, mailbox=mailbox_id, n=_LISTED + 1)
+            if len(found) > _LISTED:
+                return item
         case And(items):
             return And(tuple(_located(tx, mailbox_id, each) for each in items))
         case Or(items):

@@ -104,6 +104,16 @@ EMAIL_UIDS = Statement(
         ),
     )
 )
+# Of those that changed last; one more than is of use.
+MODSEQ_UIDS = Statement(
+    sa.select(messages.c.uid)
+    .where(
+        messages.c.mailbox_id == bindparam("mailbox"),
+        messages.c.modseq >= bindparam("m"),
+        messages.c.expunged == 0,
+    )
+    .limit(bindparam("n"))
+)
 THREAD_UIDS = Statement(
     sa.select(messages.c.uid).where(messages.c.thread_id == bindparam("i"), *IN_MAILBOX)
 )

@@ -198,6 +198,13 @@ def _imports(up: Upgrade) -> None:
     up.add_table(schema_imports.import_ranges)
 
 
+def _flag_indexes(up: Upgrade) -> None:
+    """Indexes of unseen and of deleted messages."""
+    for index in schema.messages.indexes:
+        if index.name in ("messages_unseen", "messages_deleted"):
+            up.add_index(index)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -215,6 +222,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _queue_lists,
         _hook_lists,
         _imports,
+        _flag_indexes,
     ),
 }
 
