@@ -30,3 +30,19 @@ def backup(invocation: Invocation) -> None:
         else:
             invocation.print(line)
             invocation.stdout.flush()
+
+
+def _told(invocation: Invocation, name: str) -> None:
+    for line in stream(invocation, name, invocation.args[0] if invocation.args else ""):
+        invocation.print(line)
+        invocation.stdout.flush()
+
+
+def recalculatemailboxcounts(invocation: Invocation) -> None:
+    """``moxtw recalculatemailboxcounts``."""
+    _told(invocation, "recalculatemailboxcounts")
+
+
+def fixmsgsize(invocation: Invocation) -> None:
+    """``moxtw fixmsgsize``."""
+    _told(invocation, "fixmsgsize")

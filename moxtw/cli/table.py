@@ -220,21 +220,6 @@ called: its request is read as JSON from standard input, and the answer is print
     ),
     *MAINTENANCE_COMMANDS,
     Command(
-        "verifydata",
-        "data-directory",
-        "tools:verifydata",
-        """Check the content of a data directory.
-
-For a copy, or while the server is stopped. Mailboxes are counted, the content of every message
-is compared with its digest. Prints what is wrong; files that belong to no message are warned
-about. Nothing is changed without -fix.""",
-        (1, 1),
-        (
-            Flag("fix", BOOL, "Move files that belong to no message to moved/, delete nothing."),
-            Flag("skip-size-check", BOOL, "Do not read the content of messages."),
-        ),
-    ),
-    Command(
         "help",
         "[command …]",
         "main:help_command",

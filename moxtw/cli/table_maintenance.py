@@ -1,4 +1,4 @@
-"""Commands on what is stored as a whole: backup and verification."""
+"""Commands on what is stored as a whole: backup, verification, repair."""
 
 from __future__ import annotations
 
@@ -26,5 +26,81 @@ is 1 if anything could not be copied.
 "moxtw restoredrill" tries a backup out, "moxtw verifydata" checks one.""",
         (1, 1),
         (Flag("verbose", BOOL, "Print each step."),),
+    ),
+    Command(
+        "verifydata",
+        "data-directory",
+        "datadir:verifydata",
+        """Check the content of a data directory, or of a backup.
+
+For a copy, or while the server is stopped. A database of an older version is upgraded first,
+which tells whether this version can use it.
+
+Checked are the database as such, the numbers given out next, names, UIDs, change numbers,
+counts and keywords of mailboxes, sizes, threads and text of messages, disk usage, annotations,
+the junk filter's counts, the queue, and the content of every message against its digest; of a
+backup also that it is complete, and its other files. Prints what is wrong, at most 20 of a kind;
+the exit code is then 1. Files that belong to no message, and unknown ones, are warned about.
+
+Nothing is changed without -fix. It sets right what can be computed from the rest: counts, disk
+usage, sizes, and numbers given out next. Damaged content stays as it is.""",
+        (1, 1),
+        (
+            Flag(
+                "fix",
+                BOOL,
+                "Repair, and move files that belong to no message to moved/; delete nothing.",
+            ),
+            Flag("skip-size-check", BOOL, "Do not read the content of messages."),
+        ),
+    ),
+    Command(
+        "bumpuidvalidity",
+        "account [mailbox]",
+        "datadir:bumpuidvalidity",
+        """Give a mailbox, or all of an account, a new UIDVALIDITY.
+
+IMAP clients then forget what they keep of the mailbox. For use after a backup was restored, if
+messages came in after it was made: their UIDs are given again. The server must be stopped.""",
+        (1, 2),
+    ),
+    Command(
+        "reassignuids",
+        "account [mailbox-id]",
+        "datadir:reassignuids",
+        """Give the messages of a mailbox, or of all of an account, UIDs from 1 on.
+
+In the order in which they were added, with a new UIDVALIDITY. Other mailboxes stay as they are.
+All or nothing is changed. The server must be stopped.""",
+        (1, 2),
+    ),
+    Command(
+        "fixuidmeta",
+        "account",
+        "datadir:fixuidmeta",
+        """Raise UIDNEXT of mailboxes and the next UIDVALIDITY above those in use.
+
+Prints what was changed. The server must be stopped.""",
+        (1, 1),
+    ),
+    Command(
+        "recalculatemailboxcounts",
+        "account",
+        "maintenance:recalculatemailboxcounts",
+        """Count the messages of all mailboxes of an account anew, and what they use.
+
+By the running server. Prints what was wrong.""",
+        (1, 1),
+    ),
+    Command(
+        "fixmsgsize",
+        "[account]",
+        "maintenance:fixmsgsize",
+        """Set the sizes of messages right, of an account or of all accounts.
+
+By the running server, with counts and disk usage. The size is that of what is there: content
+that was cut off is told by "moxtw verifydata". Messages without content are printed, and the
+exit code is then 1.""",
+        (0, 1),
     ),
 )

@@ -10,8 +10,8 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 
-from moxtw.admin import backup, junk
-from moxtw.admin.context import AdminContext, Caller
+from moxtw.admin import backup, junk, repair
+from moxtw.admin.context import AdminContext, Caller, OperationError
 from moxtw.ctl.server import Answer, Command, Stream
 
 Tell = Callable[[str], object]
@@ -97,7 +97,40 @@ async def _retrain(ctx: AdminContext, caller: Caller, name: str) -> Answer:
     return Stream(told(work))
 
 
+async def _recount(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    names = await repair.account_names(ctx, name)
+
+    async def work(tell: Tell) -> None:
+        for each in names:
+            wrong = await repair.recount(ctx, caller, each, tell)
+            tell(f"{each}: done, {wrong or 'nothing'} was wrong")
+
+    return Stream(told(work))
+
+
+async def _fix_sizes(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    names = await repair.account_names(ctx, name)
+
+    async def work(tell: Tell) -> None:
+        bad = 0
+        for each in names:
+            fixed, problems, _ = await repair.fix_sizes(ctx, caller, each, tell)
+            for text in problems[:_MAX_PROBLEMS]:
+                tell(f"{each}: {text}")
+            bad += len(problems)
+            tell(f"{each}: done, sizes of {fixed} messages were wrong")
+        if bad:
+            raise OperationError("server", f"{bad} messages have no content")
+
+    return Stream(told(work))
+
+
+_MAX_PROBLEMS: Final = 20
+
+
 MAINTENANCE: Final[dict[str, Command]] = {
     "backup": Command(_backup, 2),
     "retrain": Command(_retrain, 1),
+    "recalculatemailboxcounts": Command(_recount, 1),
+    "fixmsgsize": Command(_fix_sizes, 1),
 }

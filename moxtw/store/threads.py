@@ -19,7 +19,7 @@ _DAY: Final = 86400 * 1_000_000
 # References looked at: a hostile header may have thousands.
 _MAX_REFERENCES: Final = 50
 # Ancestors kept for a message; deeper chains keep the nearest ones and stay in their thread.
-_MAX_PARENTS: Final = 500
+MAX_PARENTS: Final = 500
 
 _COLUMNS = (
     message_meta.c.id,
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 def _below(row: tuple[int, int, str, str, int, int], missing_link: bool) -> Place:
     parent_id, thread_id, parents, _subject, muted, collapsed = row
-    chain = [str(parent_id), *parents.split()][:_MAX_PARENTS]
+    chain = [str(parent_id), *parents.split()][:MAX_PARENTS]
     return Place(thread_id, " ".join(chain), missing_link, bool(muted), bool(collapsed))
 
 

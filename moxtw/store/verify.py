@@ -6,16 +6,27 @@ Each check says in plain words what is wrong; at most `MAX_PER_KIND` of a kind a
 from __future__ import annotations
 
 import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
-from moxtw.store import accounts, content, junkdb
+from moxtw.store import accounts, content, junkdb, threads
 from moxtw.store.db import Store
 from moxtw.store.queueverify import verify_queue
+from moxtw.store.repair import HIGHEST_ID
 from moxtw.store.schema import accounts as account_table
-from moxtw.store.schema import content_data, content_text, contents, message_meta, messages
+from moxtw.store.schema import (
+    content_data,
+    content_text,
+    contents,
+    message_meta,
+    messages,
+    sequences,
+)
 from moxtw.store.schema import mailboxes as mailbox_table
 from moxtw.store.schema_annotations import annotation_table
 from moxtw.store.schema_junk import State
@@ -129,29 +140,101 @@ class _Errors:
             self.texts.append(f"further errors of this kind are left out: {kind}")
 
 
-async def verify_account(store: Store, name: str) -> list[str]:
+def _silent(text: str) -> None:
+    """For who does not want to know how far a check is."""
+
+
+async def verify_account(
+    store: Store, name: str, *, progress: Callable[[str], object] = _silent
+) -> list[str]:
     """Check an account's rows; returns what is wrong, empty if nothing is.
 
-    Everything is read on one snapshot, so it may run while the server works.
+    Everything is read on one snapshot, so it may run while the server works. `progress` is told
+    how far it is, from another thread.
     """
-    return await store.read(lambda tx: _verify_account(tx, name))
+    return await store.read(lambda tx: _verify_account(tx, name, progress))
 
 
-async def verify_contents(store: Store, *, digests: bool = True) -> list[str]:
+async def verify_contents(
+    store: Store, *, digests: bool = True, progress: Callable[[str], object] = _silent
+) -> list[str]:
     """Check all contents: rows, files, sizes and (unless left out) digests."""
-    return await store.read(lambda tx: _verify_contents(tx, digests))
+    return await store.read(lambda tx: _verify_contents(tx, digests, progress))
 
 
-async def verify_all(store: Store, *, digests: bool = True) -> list[str]:
-    """Check every account, the queue, and all contents."""
-    found: list[str] = []
+async def verify_all(
+    store: Store, *, digests: bool = True, progress: Callable[[str], object] = _silent
+) -> list[str]:
+    """Check the database as such, every account, the queue, and all contents."""
+    found = await store.read(_verify_database)
     for name in await store.read(accounts.all_names):
-        found += [f"account {name}: {text}" for text in await verify_account(store, name)]
+        problems = await verify_account(store, name, progress=progress)
+        found += [f"account {name}: {text}" for text in problems]
     found += await verify_queue(store)
-    return found + await verify_contents(store, digests=digests)
+    return found + await verify_contents(store, digests=digests, progress=progress)
 
 
-def _verify_account(tx: Tx, name: str) -> list[str]:
+def _verify_database(tx: Tx) -> list[str]:
+    """Check what the database itself can tell, and the numbers given out next."""
+    found = []
+    if tx.store.backend.dialect.name == "sqlite":
+        for row in tx.raw(f"PRAGMA quick_check({MAX_PER_KIND})").fetchall():
+            if row[0] != "ok":
+                found.append(f"database: {row[0]}")
+        references = tx.raw("PRAGMA foreign_key_check").fetchmany(MAX_PER_KIND)
+        found += [
+            f"database: row {row[1]} of table {row[0]} refers to one in {row[2]} that is missing"
+            for row in references
+        ]
+    following = tx.value(_NEXT_ID)
+    row = tx.one(HIGHEST_ID)
+    if following is None or row is None or following <= max(row):
+        found.append(f"next id {following} is not above those in use, {max(row or (0,))}")
+    return found
+
+
+_NEXT_ID = Statement(sa.select(sequences.c.next).where(sequences.c.name == "ids"))
+
+
+class _Chains:
+    """The ancestors of messages, packed: of each list a number that stands for it.
+
+    For 100,000 messages that takes 3 MB, however long the lists are.
+    """
+
+    def __init__(self) -> None:
+        self._ids = array("q")
+        self._parents = array("q")
+        self._whole = array("q")
+        self._rest = array("q")
+
+    def add(self, message_id: int, chain: str, errors: _Errors) -> None:
+        """Take a message with its ancestors, nearest first; by ascending ids."""
+        if f" {message_id} " in f" {chain} ":
+            errors.add("thread", f"message {message_id} is its own ancestor")
+            return
+        parent, _, rest = chain.partition(" ")
+        self._ids.append(message_id)
+        self._whole.append(hash(chain))
+        # Of a list that was cut at its end, the parent's has more.
+        cut = chain.count(" ") + 1 >= threads.MAX_PARENTS
+        self._parents.append(int(parent) if parent and not cut else 0)
+        self._rest.append(hash(rest))
+
+    def check(self, errors: _Errors) -> None:
+        """Compare each list with that of the parent, which may have been erased."""
+        ids = self._ids
+        for place, parent in enumerate(self._parents):
+            if not parent:
+                continue
+            found = bisect_left(ids, parent)
+            if found == len(ids) or ids[found] != parent:
+                continue
+            if self._whole[found] != self._rest[place]:
+                errors.add("thread", f"message {ids[place]}: ancestors differ from its parent's")
+
+
+def _verify_account(tx: Tx, name: str, progress: Callable[[str], object]) -> list[str]:
     errors = _Errors()
     account = accounts.get(tx, name)
     row = tx.one(_ACCOUNT, a=account.id)
@@ -202,24 +285,25 @@ def _verify_account(tx: Tx, name: str) -> list[str]:
         expected = live_names.get(parent, -1) if parent else 0
         if box["parent_id"] != expected:
             errors.add("parent", f"mailbox {box['name']!r}: parent does not fit the name")
-    for row in tx.all(_ANNOTATIONS, a=account.id):
+    live_annotations: set[tuple[int, str]] = set()
+    for row in tx.cursor(_ANNOTATIONS, {"a": account.id}):
         _verify_annotation(row, boxes, top_modseq, errors)
+        if not row[4]:
+            if row[:2] in live_annotations:
+                errors.add("annotation", f"annotation {row[1]!r} of mailbox {row[0]}: twice")
+            live_annotations.add(row[:2])
     counted_usage = 0
-    parents: dict[int, tuple[int, ...]] = {}
-    after = 0
+    chains = _Chains()
+    after = seen = 0
     trained = {junkdb.NOTJUNK: 0, junkdb.JUNK: 0, 0: 0}
     while rows := tx.all(_MESSAGES, a=account.id, after=after):
         for row in rows:
             trained[row[15]] += 1
-            counted_usage += _verify_message(row, boxes, top_modseq, parents, errors)
+            counted_usage += _verify_message(row, boxes, top_modseq, chains, errors)
         after = rows[-1][0]
-    for message_id, chain in parents.items():
-        if message_id in chain:
-            errors.add("thread", f"message {message_id} is its own ancestor")
-        elif chain and chain[0] in parents and len(chain) < 500:
-            rest = parents[chain[0]]
-            if chain[1:] != rest[: len(chain) - 1] or len(rest) != len(chain) - 1:
-                errors.add("thread", f"message {message_id}: ancestors differ from its parent's")
+        seen += len(rows)
+        progress(f"account {name}: {seen} messages")
+    chains.check(errors)
     for box in boxes.values():
         if box["expunged"]:
             continue
@@ -265,7 +349,7 @@ def _verify_message(
     row: tuple[Any, ...],
     boxes: dict[int, dict[str, Any]],
     top_modseq: int,
-    parents: dict[int, tuple[int, ...]],
+    chains: _Chains,
     errors: _Errors,
 ) -> int:
     """Check a message's row; returns what it adds to the disk usage."""
@@ -297,7 +381,7 @@ def _verify_message(
         )
     if not set(keywords.split()) <= set(box["keywords"].split()):
         errors.add("keywords", f"{label}: keywords are not in the mailbox's list")
-    parents[message_id] = tuple(int(each) for each in chain.split())
+    chains.add(message_id, chain or "", errors)
     counted = box["counted"]
     deleted, unseen = bool(flags & 64), not flags & 1
     counted[1 if deleted else 0] += 1
@@ -308,10 +392,11 @@ def _verify_message(
     return size
 
 
-def _verify_contents(tx: Tx, digests: bool) -> list[str]:
+def _verify_contents(
+    tx: Tx, digests: bool, progress: Callable[[str], object]
+) -> list[str]:
     errors = _Errors()
-    after = 0
-    files: set[str] = set()
+    after = seen = 0
     while rows := tx.all(_CONTENTS, after=after):
         for content_id, size, file, data_size, text_size, keyed in rows:
             label = f"content {content_id}"
@@ -323,7 +408,6 @@ def _verify_contents(tx: Tx, digests: bool) -> list[str]:
                 if data_size != size:
                     errors.add("size", f"{label}: {data_size} bytes, its row says {size}")
             else:
-                files.add(file)
                 try:
                     actual = os.stat(tx.store.contents.path(file)).st_size
                 except OSError as exc:
@@ -338,19 +422,25 @@ def _verify_contents(tx: Tx, digests: bool) -> list[str]:
                 if problem is not None:
                     errors.add("digest", problem)
         after = rows[-1][0]
+        seen += len(rows)
+        progress(f"{seen} contents")
     return errors.texts
 
 
 def stray_files(tx: Tx) -> list[str]:
     """Names of content files that no row refers to (files being received among them)."""
     found = []
-    known = {row[0] for row in tx.all(_FILES)}
+    known = {row[0] for row in tx.cursor(_FILES, {})}
     directory = tx.store.contents.directory
     for entry in sorted(os.listdir(directory)):
-        for file in sorted(os.listdir(os.path.join(directory, entry))):
+        path = os.path.join(directory, entry)
+        if not os.path.isdir(path):
+            found.append(entry)
+            continue
+        for file in sorted(os.listdir(path)):
             if f"{entry}/{file}" not in known:
                 found.append(f"{entry}/{file}")
     return found
 
 
-_FILES = Statement(sa.select(contents.c.file).where(contents.c.file.is_not(None)))
+_FILES: Final = Statement(sa.select(contents.c.file).where(contents.c.file.is_not(None)))
