@@ -9,6 +9,7 @@ from moxtw.cli.table_maintenance import MAINTENANCE_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
 from moxtw.cli.table_safety import SAFETY_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
+from moxtw.cli.table_transfers import TRANSFER_COMMANDS
 
 _ALL = (
     Command(
@@ -219,6 +220,7 @@ called: its request is read as JSON from standard input, and the answer is print
         (0, 2),
     ),
     *MAINTENANCE_COMMANDS,
+    *TRANSFER_COMMANDS,
     Command(
         "help",
         "[command …]",

@@ -18,6 +18,7 @@ from moxtw.admin.context import AdminContext, Caller, not_found, user_error
 from moxtw.config.dynamic import Alias
 from moxtw.ctl.maintenance import MAINTENANCE
 from moxtw.ctl.server import Answer, Command, Lines, Stream
+from moxtw.ctl.transfers import TRANSFERS
 from moxtw.mail.address import pack_address
 from moxtw.queue import api
 
@@ -444,6 +445,7 @@ async def _hold_rules_remove(ctx: AdminContext, caller: Caller, number: str) -> 
 COMMANDS: Final[dict[str, Command]] = {
     "stop": Command(_stop, 0),
     **MAINTENANCE,
+    **TRANSFERS,
     "loglevels": Command(_log_levels, 0),
     "setloglevels": Command(_set_log_levels, 2),
     "setaccountpassword": Command(_set_password, 2),

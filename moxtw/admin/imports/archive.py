@@ -96,6 +96,11 @@ def entries(file: IO[bytes], kind: str, size: int) -> Iterator[Entry]:
     return _limited(_tar(file.read, budget))
 
 
+def tar_stream(read: Callable[[int], bytes]) -> Iterator[Entry]:
+    """The entries of a tar file of our own, as it comes. Raises ArchiveError."""
+    return _tar(read, Budget(1 << 60))
+
+
 def _limited(found: Iterator[Entry]) -> Iterator[Entry]:
     for count, entry in enumerate(found):
         if count >= MAX_ENTRIES:
