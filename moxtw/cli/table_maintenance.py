@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import BOOL, Command, Flag
+from moxtw.cli.command import BOOL, TEXT, Command, Flag
 
 MAINTENANCE_COMMANDS = (
     Command(
@@ -26,6 +26,20 @@ is 1 if anything could not be copied.
 "moxtw restoredrill" tries a backup out, "moxtw verifydata" checks one.""",
         (1, 1),
         (Flag("verbose", BOOL, "Print each step."),),
+    ),
+    Command(
+        "restoredrill",
+        "backup-directory",
+        "restore:restoredrill",
+        """Try a backup out: restore it, check it, and say whether it would serve.
+
+The backup must be complete. Its files are compared with backup.json, then everything is restored
+to a scratch directory. There the configuration is loaded with the files that it names, the
+database opened by this version, all that "moxtw verifydata" checks is checked, and each
+configured account looked for. The scratch directory is removed again; the backup stays as it is,
+and no running server is disturbed. The exit code is 0 if it would serve.""",
+        (1, 1),
+        (Flag("dir", TEXT, "Restore to this new directory, and keep it."),),
     ),
     Command(
         "verifydata",

@@ -457,7 +457,7 @@ class MailServer:
         """What the moxtw command prints for this server. Raises ServerError if it fails."""
         done = subprocess.run(
             [
-                *(sys.executable, "-c", "from moxtw.cli.main import main; main()"),
+                *(sys.executable, "-m", "moxtw.cli.main"),
                 *("-config", str(self.config_path), *args),
             ],
             cwd=ROOT,
