@@ -2,7 +2,10 @@
 
 import email
 import mailbox
+import os
 import re
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -209,7 +212,7 @@ class MbsyncTests(ManyCase):
 OFFLINEIMAP = """
 [general]
 accounts = a
-metadata = {home}/metadata
+metadata = {metadata}
 ui = quiet
 fsync = no
 socktimeout = 30
@@ -238,10 +241,20 @@ class OfflineIMAPTests(ManyCase):
     def setUp(self):
         need("offlineimap")
         super().setUp()
+        # It waits for the disk after each message, unless there is none below.
+        memory = "/dev/shm"
+        metadata = tempfile.mkdtemp(
+            prefix="moxtw-offlineimap.", dir=memory if os.access(memory, os.W_OK) else self.home
+        )
+        self.addCleanup(shutil.rmtree, metadata)
         self.config = self.home / "offlineimaprc"
         self.config.write_text(
             OFFLINEIMAP.format(
-                port=self.relay.port, user=USER, password=PASSWORD, home=self.home
+                port=self.relay.port,
+                user=USER,
+                password=PASSWORD,
+                home=self.home,
+                metadata=metadata,
             )
         )
 
