@@ -9,6 +9,7 @@ from moxtw.store import accounts, mailboxes, repair
 from moxtw.store.errors import NoSuchAccount, StoreError
 from moxtw.store.model import Account
 from moxtw.store.repair import WrongSizes
+from moxtw.store.reparse import Reparsed, reparse_account, reparse_contents
 
 Tell = Callable[[str], object]
 
@@ -62,16 +63,14 @@ async def _recount(ctx: AdminContext, account: Account, tell: Tell) -> int:
 
 async def fix_sizes(
     ctx: AdminContext, caller: Caller, name: str, tell: Tell
-) -> tuple[int, list[str], list[int]]:
-    """Set the sizes of an account's messages right.
+) -> tuple[int, list[str]]:
+    """Set the sizes of an account's messages right, and parse those again whose content differs.
 
-    Returns how many were wrong, in words which contents cannot be read, and ids of contents
-    whose size was wrong: what was understood of these is wrong, too.
+    Returns how many were wrong, and in words which contents cannot be read.
     """
     account = await _account(ctx, name)
     fixed = after = seen = 0
     problems: list[str] = []
-    changed: list[int] = []
     try:
         while True:
             wrong = await ctx.store.read(
@@ -82,17 +81,17 @@ async def fix_sizes(
             after = wrong.last
             seen += wrong.seen
             problems += wrong.problems
-            changed += wrong.contents
             for piece in _pieces(wrong):
                 fixed += await ctx.store.write(
                     lambda tx, p=piece: repair.fix_sizes(tx, p)  # type: ignore[misc]
                 )
+            problems += (await reparse_contents(ctx.store, wrong.contents)).problems
             if seen % 10_000 == 0:
                 tell(f"{name}: {seen} messages")
     except StoreError as exc:
         raise OperationError("server", f"sizes of account {name}: {exc}") from exc
     ctx.done(caller, "message sizes checked", account=name, messages=seen, wrong=fixed)
-    return fixed, problems, changed
+    return fixed, problems
 
 
 def _pieces(wrong: WrongSizes) -> Sequence[WrongSizes]:
@@ -107,3 +106,29 @@ def _pieces(wrong: WrongSizes) -> Sequence[WrongSizes]:
         for start in range(0, len(wrong.messages), _PIECE)
     ]
     return found
+
+
+async def reparse(ctx: AdminContext, caller: Caller, name: str, tell: Tell) -> Reparsed:
+    """Parse the messages of an account again."""
+    account = await _account(ctx, name)
+    told = 0
+
+    def progress(count: int) -> None:
+        nonlocal told
+        if count >= told + 1000:
+            told = count
+            tell(f"{name}: {count} messages")
+
+    try:
+        done = await reparse_account(ctx.store, account.id, progress)
+    except StoreError as exc:
+        raise OperationError("server", f"parsing messages of account {name}: {exc}") from exc
+    ctx.done(
+        caller,
+        "messages parsed anew",
+        account=name,
+        messages=done.messages,
+        changed=done.changed,
+        problems=len(done.problems) or None,
+    )
+    return done

@@ -259,6 +259,45 @@ def reassignuids(invocation: Invocation) -> None:
         )
 
 
+def ensureparsed(invocation: Invocation) -> None:
+    """``moxtw ensureparsed``."""
+    from twisted.internet.defer import Deferred
+
+    from moxtw.cli.server import now
+    from moxtw.store import accounts
+    from moxtw.store.errors import NoSuchAccount
+    from moxtw.store.reparse import reparse_account
+
+    static = invocation.static()
+    name = invocation.args[0]
+    progress = Progress(invocation)
+    with opened(static.data_path, static.database_url) as store:
+        try:
+            account_id = now(store.read(lambda tx: accounts.get(tx, name))).id
+        except NoSuchAccount as exc:
+            raise CommandError(f"no account {name!r}") from exc
+        try:
+            done = now(
+                Deferred.fromCoroutine(
+                    reparse_account(
+                        store,
+                        account_id,
+                        lambda count: progress(f"{count} messages"),
+                        missing=not invocation.switch("all"),
+                    )
+                )
+            )
+        finally:
+            progress.end()
+    for text in done.problems:
+        invocation.warn(f"error: {text}")
+    invocation.print(
+        f"{done.messages} messages looked at, {done.parsed} parsed, {done.changed} changed"
+    )
+    if done.problems:
+        raise CommandError(f"{len(done.problems)} messages could not be read")
+
+
 def fixuidmeta(invocation: Invocation) -> None:
     """``moxtw fixuidmeta``."""
     from moxtw.store import repair

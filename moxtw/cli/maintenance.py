@@ -46,3 +46,8 @@ def recalculatemailboxcounts(invocation: Invocation) -> None:
 def fixmsgsize(invocation: Invocation) -> None:
     """``moxtw fixmsgsize``."""
     _told(invocation, "fixmsgsize")
+
+
+def reparse(invocation: Invocation) -> None:
+    """``moxtw reparse``."""
+    _told(invocation, "reparse")

@@ -117,4 +117,25 @@ that was cut off is told by "moxtw verifydata". Messages without content are pri
 exit code is then 1.""",
         (0, 1),
     ),
+    Command(
+        "reparse",
+        "[account]",
+        "maintenance:reparse",
+        """Parse all messages again, of an account or of all accounts.
+
+By the running server, some at a time: what lists, searches and threads ask for is made anew.
+Needed after a damage only. Messages that cannot be read are printed, and the exit code is then
+1; what is known of them stays.""",
+        (0, 1),
+    ),
+    Command(
+        "ensureparsed",
+        "account",
+        "datadir:ensureparsed",
+        """Parse messages that were not parsed, or by an older version.
+
+The server must be stopped.""",
+        (1, 1),
+        (Flag("all", BOOL, "Parse all messages."),),
+    ),
 )

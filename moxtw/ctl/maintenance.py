@@ -114,13 +114,30 @@ async def _fix_sizes(ctx: AdminContext, caller: Caller, name: str) -> Answer:
     async def work(tell: Tell) -> None:
         bad = 0
         for each in names:
-            fixed, problems, _ = await repair.fix_sizes(ctx, caller, each, tell)
+            fixed, problems = await repair.fix_sizes(ctx, caller, each, tell)
             for text in problems[:_MAX_PROBLEMS]:
                 tell(f"{each}: {text}")
             bad += len(problems)
             tell(f"{each}: done, sizes of {fixed} messages were wrong")
         if bad:
             raise OperationError("server", f"{bad} messages have no content")
+
+    return Stream(told(work))
+
+
+async def _reparse(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    names = await repair.account_names(ctx, name)
+
+    async def work(tell: Tell) -> None:
+        bad = 0
+        for each in names:
+            done = await repair.reparse(ctx, caller, each, tell)
+            for text in done.problems[:_MAX_PROBLEMS]:
+                tell(f"{each}: {text}")
+            bad += len(done.problems)
+            tell(f"{each}: done, {done.messages} messages, {done.changed} changed")
+        if bad:
+            raise OperationError("server", f"{bad} messages could not be read")
 
     return Stream(told(work))
 
@@ -132,5 +149,6 @@ MAINTENANCE: Final[dict[str, Command]] = {
     "backup": Command(_backup, 2),
     "retrain": Command(_retrain, 1),
     "recalculatemailboxcounts": Command(_recount, 1),
+    "reparse": Command(_reparse, 1),
     "fixmsgsize": Command(_fix_sizes, 1),
 }

@@ -41,7 +41,7 @@ SMALL: Final = 64 * 1024
 # Longer text is not written a second time, for searches; they decode it from the content.
 KEPT_TEXT: Final = 64 * 1024
 # What is cut at this length is above that one.
-_TEXT_LIMIT: Final = KEPT_TEXT + 64
+TEXT_LIMIT: Final = KEPT_TEXT + 64
 # Small content that may take long to parse all the same is parsed in a thread: above the first
 # size, if its header is longer than the second or it has parts.
 _QUICK: Final = 16 * 1024
@@ -52,7 +52,7 @@ _WRITE_SIZE: Final = 1_200_000
 # Above this many bytes in all spools together, they gather no more than small contents.
 _BUDGET: Final = 64 * 1024 * 1024
 # Above this, only one message is parsed at a time.
-_PARSE_TOGETHER: Final = 4 * 1024 * 1024
+PARSE_TOGETHER: Final = 4 * 1024 * 1024
 # Leftover temporary files and content files without a row are removed at this age (seconds).
 _TMP_AGE: Final = 7 * 86400
 _ORPHAN_AGE: Final = 3600
@@ -261,8 +261,8 @@ class Spool:
         self._file.close()
         sync_directory(os.path.dirname(self._path))
         if whole is not None:
-            return analyse(whole, _TEXT_LIMIT)
-        return _parse_file(self._path) if self.size <= _PARSE_TOGETHER else None
+            return analyse(whole, TEXT_LIMIT)
+        return _parse_file(self._path) if self.size <= PARSE_TOGETHER else None
 
     def discard(self) -> None:
         """Drop everything."""
@@ -293,7 +293,7 @@ def _is_quick(data: bytes) -> bool:
 def _parse_file(path: str) -> ParsedMessage:
     # Read, not mapped: the parser wants bytes, and a mapping would be in memory beside them.
     with open(path, "rb") as f:
-        return analyse(f.read(), _TEXT_LIMIT)
+        return analyse(f.read(), TEXT_LIMIT)
 
 
 class Contents:

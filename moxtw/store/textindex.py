@@ -128,6 +128,9 @@ class TextIndex:
     def forget_content(self, tx: Tx, content_id: int) -> None:
         """A content is about to be deleted."""
 
+    def renew_content(self, tx: Tx, content_id: int) -> None:
+        """The text of a content that was forgotten has been written anew."""
+
     def forget_message(self, tx: Tx, message_id: int, prefix: bytes) -> None:
         """A message is about to be erased."""
 
@@ -311,15 +314,25 @@ class SQLiteTextIndex(TextIndex):
         for content_id, header, body in tx.all(_TEXTS, first=after + 1, last=last):
             if content_id <= old and not (header.isascii() and (body or b"").isascii()):
                 header, body = _renewed(tx, content_id, header, body)
-            self._put(tx, _HEADERS, content_id, header)
-            if body is None:
-                body = _long_text(tx, content_id)
-                if body is None:
-                    tx.run(self._ADD_LONG, i=content_id)
-                    continue
-            self._put(tx, _BODIES, content_id, body)
+            self._put_content(tx, content_id, header, body)
         tx.run(_SET_STATE, k=_CONTENTS_KEY, v=str(last))
         return True
+
+    def _put_content(self, tx: Tx, content_id: int, header: bytes, body: bytes | None) -> None:
+        self._put(tx, _HEADERS, content_id, header)
+        if body is None:
+            body = _long_text(tx, content_id)
+            if body is None:
+                tx.run(self._ADD_LONG, i=content_id)
+                return
+        self._put(tx, _BODIES, content_id, body)
+
+    def renew_content(self, tx: Tx, content_id: int) -> None:
+        """Take a content into the index again, if the index had come to it."""
+        if not self.available or content_id > self.reached(tx).contents:
+            return
+        for _, header, body in tx.all(_TEXTS, first=content_id, last=content_id):
+            self._put_content(tx, content_id, header, body)
 
     def _index_prefixes(self, tx: Tx, after: int) -> bool:
         rows = tx.all(_NEXT_PREFIXES, after=after)
