@@ -164,6 +164,7 @@ def _services(static: Static) -> list[tuple[str, str, str]]:
             if section.enabled
         ]
         web = (
+            ("account", listener.account_http, listener.account_https, "/"),
             ("admin", listener.admin_http, listener.admin_https, "/admin/"),
             ("webapi", listener.webapi_http, listener.webapi_https, "/webapi/"),
         )

@@ -169,7 +169,7 @@ class ImportTests(LiveCase):
         return found
 
     def test_import(self) -> None:
-        server = self.mail_server(accounts={"me": ["me@a.example"], "you": ["you@a.example"]})
+        server = self.mail_server(accounts={"me": ["me@a.example"]})
         client = AccountClient(server).login()
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
@@ -211,48 +211,16 @@ class ImportTests(LiveCase):
         self.assertIn("Sent/new", names)
         token = self.upload(client, "again.mbox", exported)
         self.assertEqual(self.events(client, token)[-1], ("done", {}))
-        for change, status in [
-            ({"csrf": "x"}, 403), ({"csrf": ""}, 403), ({"format": "x"}, 400),
-            ({"archive": "x"}, 400), ({"mailbox": "none"}, 404), ({"recursive": "1"}, 400),
-            ({"messageids": "1"}, 400), ({"messageids": "a", "mailbox": ""}, 400),
-        ]:  # fmt: skip
-            self.assertEqual(self.export(client, {**form, **change})[0].status, status, change)
-        self.assertEqual(self.export(AccountClient(server), form)[0].status, 403)
-        self.assertEqual(client.request("GET", "export")[0].status, 405)
-
-        body, content_type = multipart("m.zip", b"nothing")
-        for headers, expected in [
-            ({"x-mox-csrf": "wrong"}, 403), ({"x-mox-csrf": ""}, 403), ({}, 400)
-        ]:  # fmt: skip
-            saved, client.csrf = client.csrf, headers.get("x-mox-csrf", client.csrf)
-            response, _ = client.request("POST", "import", body, **{"Content-Type": content_type})
-            client.csrf = saved
-            self.assertEqual(response.status, expected, headers)
-        stranger, _ = AccountClient(server).request(
-            "POST", "import", body, **{"Content-Type": content_type, "x-mox-csrf": "x"}
-        )
-        self.assertEqual(stranger.status, 403)
-        self.assertEqual(client.request("GET", "import")[0].status, 405)
-        self.assertEqual(client.request("POST", "importprogress")[0].status, 405)
-        self.assertEqual(client.request("GET", "importprogress")[0].status, 400)
-        self.assertEqual(client.request("GET", "importprogress?token=x")[0].status, 400)
         self.assertEqual(client.answer("ImportAbort", token)["error"]["code"], "user:notFound")
-        self.assertEqual(client.call("Types"), {"Token": ""})
-        self.finish(server)
-
-    def test_abort(self) -> None:
-        server = self.mail_server(accounts={"me": ["me@a.example"], "you": ["you@a.example"]})
-        client = AccountClient(server).login()
-        token = self.upload(client, "Big.mbox", make_mbox(8_000))
-        other = AccountClient(server).login("you@a.example")
-        self.assertEqual(other.answer("ImportAbort", token)["error"]["code"], "user:notFound")
+        # Big enough to be under way for a while.
+        token = self.upload(client, "Huge.mbox", make_mbox(8_000))
         body, content_type = multipart("m.mbox", make_mbox(1))
         response, _ = client.request("POST", "import", body, **{"Content-Type": content_type})
         self.assertEqual(response.status, 400)  # one at a time
         client.call("ImportAbort", token)
         self.assertEqual(self.events(client, token)[-1], ("aborted", {}))
         imap = server.imap("me")
-        self.assertEqual(imap.select("Big")[0], "NO")
+        self.assertEqual(imap.select("Huge")[0], "NO")
         imap.logout()
         self.finish(server)
 

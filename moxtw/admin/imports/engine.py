@@ -19,7 +19,14 @@ from moxtw.log import Logger
 from moxtw.mail.mbox import MboxError
 from moxtw.store import accounts, importsdb, mailboxes, messages
 from moxtw.store.db import Store
-from moxtw.store.errors import InvalidMailboxName, MailboxExists, StoreError, TooMany
+from moxtw.store.errors import (
+    InvalidMailboxName,
+    MailboxExists,
+    NoSuchAccount,
+    NoSuchMailbox,
+    StoreError,
+    TooMany,
+)
 from moxtw.store.importsdb import ImportState
 from moxtw.store.model import NewMessage
 from moxtw.store.tx import Tx
@@ -170,10 +177,17 @@ class Import:
             counts[item.mailbox] = counts.get(item.mailbox, 0) + 1
         for name in folders:
             counts.setdefault(name, 0)
+
+        def job(tx: Tx) -> tuple[dict[str, int], list[int]]:
+            return self._job(tx, state, items, folders, position, counts)
+
         try:
-            result = await self.store.write(
-                lambda tx: self._job(tx, state, items, folders, position, counts)
-            )
+            try:
+                result = await self.store.write(job)
+            except NoSuchMailbox:
+                # Somebody has removed a mailbox meanwhile: it is made again.
+                self._ids.clear()
+                result = await self.store.write(job)
         except (StoreError, OSError) as exc:
             for item in items:
                 _discard(item)
@@ -285,7 +299,9 @@ def _refused(exc: StoreError) -> Exception:
         return _Refused(f"the messages do not fit into the account: {exc}")
     if isinstance(exc, DiskFull):
         return _Refused("the disk of the server is full")
-    if isinstance(exc, TooMany | InvalidMailboxName | MailboxExists):
+    if isinstance(exc, NoSuchAccount):
+        return _Refused("the account has been removed")
+    if isinstance(exc, TooMany | InvalidMailboxName | MailboxExists | importsdb.ImportGone):
         return _Refused(str(exc))
     return exc
 

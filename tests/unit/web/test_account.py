@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ NAMES = {
     "IncomingWebhookTest", "FromIDLoginAddressesSave", "KeepRetiredPeriodsSave",
     "AutomaticJunkFlagsSave", "JunkFilterSave", "RejectsSave", "IntroboxSave", "TLSPublicKeys",
     "TLSPublicKeyAdd", "TLSPublicKeyRemove", "TLSPublicKeyUpdate", "LoginAttempts", "IMAPSave",
+    "ImportAbort", "Types",
 }  # fmt: skip
 
 
@@ -137,7 +139,7 @@ class AccountTests(AccountCase):
         status, content = self.request("GET", "api/")
         self.assertEqual(status, 200)
         described = json.loads(content)
-        self.assertLessEqual(NAMES, {fn["Name"] for fn in described["Functions"]})
+        self.assertEqual(NAMES, {fn["Name"] for fn in described["Functions"]})
         by_name = {fn["Name"]: fn for fn in described["Functions"]}
         self.assertEqual(
             by_name["Account"]["Returns"],
@@ -379,6 +381,84 @@ class FuzzTests(AccountCase):
         params = registry.functions[name].params
         values = [_VALUES | of_type.get(hint, _VALUES) for _, hint in params]
         return st.tuples(st.just(name), st.tuples(*values).map(list))
+
+
+class TransferTests(AccountCase):
+    def upload(self, name: str, data: bytes, **headers: str) -> tuple[int, bytes]:
+        body = (
+            b'--B\r\nContent-Disposition: form-data; name="%s"; filename="a.mbox"\r\n\r\n%s\r\n'
+            b"--B--\r\n" % (name.encode(), data)
+        )
+        form = {"Content-Type": "multipart/form-data; boundary=B"}
+        return self.request("POST", "import", body, **{**form, **headers})
+
+    def export(self, **form: str) -> int:
+        body = urlencode(form).encode()
+        return self.request(
+            "POST", "export", body, **{"Content-Type": "application/x-www-form-urlencoded"}
+        )[0]
+
+    def test_uploads(self) -> None:
+        mbox = b"From x\n\nhi\n"
+        status, content = self.upload("file", mbox)
+        self.assertEqual(status, 200)
+        token = json.loads(content)["Token"]
+        status, content = self.request("GET", f"importprogress?token={token}")
+        self.assertEqual(status, 200)
+        self.assertIn(b'event: count\ndata: {"Mailbox":"a","Count":1}\n\n', content)
+        self.assertTrue(content.endswith(b"event: done\ndata: {}\n\n"), content)
+        self.assertEqual(self.error("ImportAbort", token), "user:notFound")
+        self.assertEqual(self.call("Types"), {"Token": ""})
+        self.assertEqual(self.upload("other", mbox)[0], 400)
+        self.assertEqual(self.upload("file", b"nothing")[0], 400)
+        self.assertEqual(self.upload("file", b"")[0], 400)
+        self.assertEqual(self.upload("file", mbox, **{"x-mox-csrf": "x"})[0], 403)
+        self.assertEqual(self.upload("file", mbox, **{"x-mox-csrf": ""})[0], 403)
+        self.assertEqual(self.upload("file", mbox, Cookie="")[0], 403)
+        self.assertEqual(self.request("POST", "import", b"{}")[0], 400)
+        self.assertEqual(self.request("GET", "import")[0], 405)
+        self.assertEqual(self.request("POST", "importprogress")[0], 405)
+        for query in ["", "?token=", "?token=x", "?token=%ff"]:
+            self.assertEqual(self.request("GET", f"importprogress{query}")[0], 400, query)
+
+    def test_exports(self) -> None:
+        csrf = self.headers.pop("x-mox-csrf")
+        form = {"csrf": csrf, "format": "mbox", "archive": "none", "mailbox": "Inbox"}
+        self.assertEqual(self.export(**form), 200)
+        self.assertEqual(
+            self.response.headers.getRawHeaders("Content-Disposition"),
+            ['attachment; filename="mailexport-Inbox-mbox-20250615-150640.mbox"'],
+        )
+        for change, status in [
+            ({"archive": "zip", "mailbox": ""}, 200),
+            ({"archive": "tgz", "format": "maildir", "recursive": "1"}, 200),
+            ({"messageids": "5,6", "mailbox": "", "archive": "tar"}, 200),
+            ({"csrf": "x"}, 403),
+            ({"csrf": ""}, 403),
+            ({"format": "x"}, 400),
+            ({"archive": "x"}, 400),
+            ({"mailbox": "none"}, 404),
+            ({"mailbox": ""}, 400),
+            ({"recursive": "1"}, 400),
+            ({"format": "maildir"}, 400),
+            ({"messageids": "1"}, 400),
+            ({"messageids": "1;2", "mailbox": ""}, 400),
+        ]:
+            self.assertEqual(self.export(**{**form, **change}), status, change)
+        self.assertEqual(self.request("GET", "export")[0], 405)
+        self.assertEqual(self.request("POST", "export", b"{}")[0], 400)
+        self.headers.pop("Cookie")
+        self.assertEqual(self.export(**form), 403)
+
+    def test_an_import_of_another(self) -> None:
+        from moxtw.store import accounts, importsdb
+
+        account = job(self.ctx.store, accounts.get, "you")
+        job(self.ctx.store, importsdb.begin, account.id, "source", "theirs")
+        self.assertEqual(self.error("ImportAbort", "theirs"), "user:notFound")
+        self.login("you@other.example")
+        self.call("ImportAbort", "theirs")
+        self.assertIsNone(job(self.ctx.store, importsdb.find, "theirs"))
 
 
 class LoadTests(AccountCase):

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from moxtw.admin.imports import engine
 from moxtw.admin.imports.engine import Aborted, Event, Import, ImportFailed
 from moxtw.admin.imports.items import Source, open_source
-from moxtw.store import importsdb, mailboxes, messages
+from moxtw.store import accounts, importsdb, mailboxes, messages
 from moxtw.store.db import Store
 from moxtw.store.flagnames import flag_names
 from moxtw.store.tx import Tx
@@ -204,3 +204,23 @@ class ImportTests(ImportCase):
         with self.assertRaises(importsdb.ImportGone):
             job(self.store, importsdb.advance, state._replace(position=1), 5, {}, (), {})
         self.run_import(task)
+
+    def test_mailboxes_that_are_removed_meanwhile(self) -> None:
+        def tell(event: Event) -> None:
+            if event.kind == "count" and event.count == 128:
+                job(self.store, mailboxes.delete, self.account.id, "up")
+
+        task = self.make(make_mbox(300))
+        task.events = tell
+        self.run_import(task)
+        self.assertEqual(len(self.content()["up"]), 300 - 128)
+
+    def test_accounts_that_are_removed_meanwhile(self) -> None:
+        def tell(event: Event) -> None:
+            if event.kind == "count" and event.count == 128:
+                now(Deferred.fromCoroutine(accounts.remove(self.store, "mox")))
+
+        task = self.make(make_mbox(300))
+        task.events = tell
+        with self.assertRaises(ImportFailed):
+            self.run_import(task)
