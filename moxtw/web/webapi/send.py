@@ -304,7 +304,8 @@ class Sender:
         paths = [_path(recipient.address) for recipient in message.recipients]
         hold, not_before = "", 0
         if request.FutureRelease is not None:
-            release = request.FutureRelease.astimezone(UTC)
+            # In UTC the first day of the calendar may be no date any more.
+            release = max(request.FutureRelease, _EPOCH).astimezone(UTC)
             hold = f"until;{release.strftime('%Y-%m-%dT%H:%M:%SZ')}"
             not_before = max((release - _EPOCH) // timedelta(microseconds=1), 1)
 

@@ -207,6 +207,10 @@ class WebapiTests(WebapiCase):
         self.assertTrue(self.queued()[0].smtputf8)
         self.assertIn("mé@example.org", str(self.parsed(one["QueueMsgID"])["From"]))
 
+    def test_release_at_the_beginning_of_the_calendar(self) -> None:
+        """It goes at once; the date has no place in UTC."""
+        self.send({**self.TO, "Text": "x", "FutureRelease": "0001-01-01T00:00:00+23:59"})
+
     def test_options(self) -> None:
         release = "2025-06-16T00:00:00+02:00"
         self.send({**self.TO, "Text": "x", "RequireTLS": True, "FutureRelease": release})
