@@ -1,11 +1,11 @@
-"""Commands of the control socket that take long: backup, and training the junk filter anew.
+"""Commands of the control socket that take long: backup, repairs, training the junk filter.
 
 Their answer is a stream of lines, each written when there is something to tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -109,35 +109,43 @@ async def _recount(ctx: AdminContext, caller: Caller, name: str) -> Answer:
 
 
 async def _fix_sizes(ctx: AdminContext, caller: Caller, name: str) -> Answer:
-    names = await repair.account_names(ctx, name)
+    async def one(each: str, tell: Tell) -> tuple[Sequence[str], str]:
+        fixed, problems = await repair.fix_sizes(ctx, caller, each, tell)
+        return problems, f"sizes of {fixed} messages were wrong"
 
-    async def work(tell: Tell) -> None:
-        bad = 0
-        for each in names:
-            fixed, problems = await repair.fix_sizes(ctx, caller, each, tell)
-            for text in problems[:_MAX_PROBLEMS]:
-                tell(f"{each}: {text}")
-            bad += len(problems)
-            tell(f"{each}: done, sizes of {fixed} messages were wrong")
-        if bad:
-            raise OperationError("server", f"{bad} messages have no content")
-
-    return Stream(told(work))
+    return await _repair(ctx, name, one, "have no content")
 
 
 async def _reparse(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    async def one(each: str, tell: Tell) -> tuple[Sequence[str], str]:
+        done = await repair.reparse(ctx, caller, each, tell)
+        return done.problems, f"{done.messages} messages, {done.changed} changed"
+
+    return await _repair(ctx, name, one, "could not be read")
+
+
+async def _repair(
+    ctx: AdminContext,
+    name: str,
+    one: Callable[[str, Tell], Awaitable[tuple[Sequence[str], str]]],
+    problem: str,
+) -> Answer:
+    """Repair the named account or all; `one` returns what is wrong for good, and what was done.
+
+    It is an error if messages cannot be repaired: those with the `problem`.
+    """
     names = await repair.account_names(ctx, name)
 
     async def work(tell: Tell) -> None:
         bad = 0
         for each in names:
-            done = await repair.reparse(ctx, caller, each, tell)
-            for text in done.problems[:_MAX_PROBLEMS]:
+            problems, done = await one(each, tell)
+            for text in problems[:_MAX_PROBLEMS]:
                 tell(f"{each}: {text}")
-            bad += len(done.problems)
-            tell(f"{each}: done, {done.messages} messages, {done.changed} changed")
+            bad += len(problems)
+            tell(f"{each}: done, {done}")
         if bad:
-            raise OperationError("server", f"{bad} messages could not be read")
+            raise OperationError("server", f"{bad} messages {problem}")
 
     return Stream(told(work))
 

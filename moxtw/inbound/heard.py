@@ -67,8 +67,9 @@ def codes(recipient: DSNRecipient) -> tuple[int, str]:
         match = _CODES.match(recipient.diagnostic)
         if match is not None:
             return int(match[1]), match[2] or ""
-    kind, _, detail = recipient.status.partition(".")
-    return ({"4": 400, "5": 500}[kind], detail) if kind in "45" else (0, "")
+    if recipient.status[:1] not in ("4", "5"):
+        return 0, ""
+    return recipient.smtp_code, recipient.secode
 
 
 def by_from_id(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from moxtw.config.accounts import IncomingWebhook
 from moxtw.config.dynamic import Account
 from moxtw.config.lookup import ConfigView
@@ -151,7 +153,8 @@ def _told(
     mailbox: str,
 ) -> Incoming:
     path = recipient.path
-    meta = IncomingMeta(
+    meta = replace(
+        incoming.Meta,
         MsgID=message_id,
         MailFrom=delivery.mail_from or "",
         MailFromValidated=bool(delivery.mail_from_validated),
@@ -161,12 +164,8 @@ def _told(
         RemoteIP=delivery.remote_ip or "",
         Received=timestamp(envelope.received),
         MailboxName=mailbox,
-        Automated=incoming.Meta.Automated,
     )
-    return Incoming(
-        **{name: getattr(incoming, name) for name in Incoming.__struct_fields__ if name != "Meta"},
-        Meta=meta,
-    )
+    return replace(incoming, Meta=meta)
 
 
 def _add(

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from moxtw.queue import hookapi
 from moxtw.queue.api import FilterError
 from moxtw.queue.hooks import keep_period
-from moxtw.queue.operations import MAX_AWAY, MINUTE
+from moxtw.queue.operations import MAX_AWAY, MINUTE, change_in_parts
 from moxtw.queue.routes import Config
 from moxtw.store import hooklists, hooksdb
 from moxtw.store.db import Store
@@ -159,15 +159,9 @@ class HookOperations:
         return await self._change(query, cancel)
 
     async def _change(self, query: HookQuery, change: Callable[[Tx, list[int]], int]) -> int:
-        """Change hooks in parts, so that the writer is never held for long."""
+        """Change hooks in parts."""
         found = await self._store.read(lambda tx: hooklists.ids(tx, query))
-        count = 0
-        for start in range(0, len(found), PART):
-            part = found[start : start + PART]
-            count += await self._store.write(
-                lambda tx, part=part: change(tx, part)  # type: ignore[misc]
-            )
-        return count
+        return await change_in_parts(self._store, found, PART, change)
 
 
 Listed = TypeVar("Listed", hookapi.Hook, hookapi.HookRetired)

@@ -58,7 +58,8 @@ class IncomingMeta(msgspec.Struct, forbid_unknown_fields=True):
     Automated: bool = False
 
 
-def _no_structure() -> readable.Structure:
+def no_structure() -> readable.Structure:
+    """The structure of a message that there is none of."""
     return readable.Structure("", {}, "", "", "", 0, [])
 
 
@@ -78,7 +79,7 @@ class Incoming(msgspec.Struct, forbid_unknown_fields=True):
     Date: datetime | None = None
     Text: str = ""
     HTML: str = ""
-    Structure: readable.Structure = msgspec.field(default_factory=_no_structure)
+    Structure: readable.Structure = msgspec.field(default_factory=no_structure)
     Meta: IncomingMeta = msgspec.field(default_factory=IncomingMeta)
 
 

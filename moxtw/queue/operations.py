@@ -27,6 +27,19 @@ MAX_AWAY: Final = 100 * 366 * 24 * 60 * MINUTE
 _NOTICES: Final = 50
 
 
+async def change_in_parts(
+    store: Store, ids: list[int], size: int, change: Callable[[Tx, list[int]], int]
+) -> int:
+    """Change rows some at a time, so that the writer is never held for long. Says how many."""
+    count = 0
+    for start in range(0, len(ids), size):
+        part = ids[start : start + size]
+        count += await store.write(
+            lambda tx, part=part: change(tx, part)  # type: ignore[misc]
+        )
+    return count
+
+
 class QueueOperations:
     """Operations on queued and retired messages, hold rules and suppressions.
 
@@ -166,15 +179,9 @@ class QueueOperations:
     async def _change_query(
         self, query: Query, change: Callable[[Tx, list[int]], int]
     ) -> int:
-        """Change messages in parts, so that the writer is never held for long."""
+        """Change messages in parts."""
         found = await self._store.read(lambda tx: queuelists.ids(tx, query))
-        count = 0
-        for start in range(0, len(found), PART):
-            part = found[start : start + PART]
-            count += await self._store.write(
-                lambda tx, part=part: change(tx, part)  # type: ignore[misc]
-            )
-        return count
+        return await change_in_parts(self._store, found, PART, change)
 
     async def _cancel(self, query: Query, *, notice: bool) -> int:
         found = await self._store.read(lambda tx: queuelists.ids(tx, query))

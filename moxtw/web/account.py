@@ -35,6 +35,7 @@ def upload_limit(sessions: StoredSessions) -> Callable[[Any], int]:
 
     return limit
 
+
 _INDEX = """\
 <h1>Your account</h1>
 <p>Settings of your mail account are changed with JSON calls below

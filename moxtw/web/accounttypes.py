@@ -10,6 +10,7 @@ import msgspec
 from msgspec import field
 
 from moxtw.mail.readable import NameAddress, Structure
+from moxtw.queue.hooktypes import no_structure
 from moxtw.web.admintypes import ZERO_TIME
 from moxtw.web.configtypes import ApiStruct
 from moxtw.web.typewords import Int32, Int64
@@ -81,10 +82,6 @@ class IncomingMeta(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Automated: bool = False
 
 
-def _no_structure() -> Structure:
-    return Structure("", {}, "", "", "", 0, [])
-
-
 class Incoming(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A webhook call for an incoming message."""
 
@@ -101,5 +98,5 @@ class Incoming(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Date: Time | None = None
     Text: str = ""
     HTML: str = ""
-    Structure: Structure = field(default_factory=_no_structure)
+    Structure: Structure = field(default_factory=no_structure)
     Meta: IncomingMeta = field(default_factory=IncomingMeta)

@@ -11,13 +11,12 @@ from moxtw.admin import adminpassword
 from moxtw.admin.context import AdminContext, OperationError
 from moxtw.log import Logger
 from moxtw.ratelimit import Limiter
-from moxtw.store import credentials
-from moxtw.store.auth import Attempt
 from moxtw.web.adminapi import AdminAPI, registry
-from moxtw.web.adminapi.base import error_of
+from moxtw.web.conversions import error_of
 from moxtw.web.pages import page
 from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError, Endpoint, plain
 from moxtw.web.sessions import ADMIN_ACCOUNT, LoginRefused, MemorySessions, Sessions, WebAuth
+from moxtw.web.storedsessions import recorder
 from moxtw.web.visit import Origin, Visit
 
 log = Logger("webadmin")
@@ -53,26 +52,12 @@ def make_admin(
             raise LoginRefused("badcreds", "wrong password", ADMIN_ACCOUNT)
         return ADMIN_ACCOUNT, ""
 
-    async def record(visit: Visit, account: str, address: str, result: str) -> None:
-        attempt = Attempt(
-            "webadmin",
-            "weblogin",
-            visit.remote_ip,
-            visit.local_ip,
-            visit.tls,
-            "",
-            visit.user_agent,
-            account,
-            address,
-        )
-        await ctx.store.write(lambda tx: credentials.record_attempt(tx, attempt, result))
-
     auth = WebAuth(
         "webadmin",
         path,
         sessions,
         authenticate=authenticate,
-        record=record,
+        record=recorder(ctx.store, "webadmin"),
         limiter=limiter,
         clock=ctx.clock,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
+from klein import Response
 
 from moxtw.admin.context import OperationError
 from moxtw.config import JSONError, from_json, json_value
-from moxtw.web.admintypes import ZERO_TIME
-from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError
+from moxtw.store.credentials import TLSKey
+from moxtw.web.admintypes import ZERO_TIME, TLSPublicKey
+from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError, PlainError, plain
+from moxtw.web.visit import Visit
 
 T = TypeVar("T")
 
@@ -24,6 +27,19 @@ def error_of(exc: Exception) -> ApiError | None:
     if isinstance(exc, OperationError):
         return ApiError(_CODES[exc.kind], str(exc))
     return None
+
+
+async def answered(
+    visit: Visit, work: Awaitable[T], *, not_found: int = 404
+) -> T | Response:
+    """What `work` answers, or the answer for what it was refused; these are no JSON calls."""
+    try:
+        return await work
+    except PlainError as exc:
+        return plain(exc.status, visit.text(str(exc)), exc.headers)
+    except OperationError as exc:
+        statuses = {"user": 400, "notFound": not_found, "server": 500}
+        return plain(statuses[exc.kind], visit.text(str(exc)))
 
 
 def to_api(value: Any, kind: type[T]) -> T:
@@ -55,3 +71,17 @@ def time_of(microseconds: int | None) -> datetime:
     if microseconds is None:
         return ZERO_TIME
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def tls_public_key(key: TLSKey) -> TLSPublicKey:
+    """A TLS public key as both APIs tell it."""
+    return TLSPublicKey(
+        fingerprint=key.fingerprint,
+        created=time_of(key.created),
+        type=key.type,
+        name=key.name,
+        no_imap_preauth=key.no_imap_preauth,
+        cert_der=key.cert_der,
+        account=key.account,
+        login_address=key.login_address,
+    )

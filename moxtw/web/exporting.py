@@ -10,10 +10,11 @@ from typing import Any, Final
 from klein import Klein, Response
 from twisted.internet.defer import Deferred
 
-from moxtw.admin.context import AdminContext, Caller, OperationError
+from moxtw.admin.context import AdminContext, Caller
 from moxtw.admin.exports import operations
 from moxtw.log import Logger
 from moxtw.store.errors import StoreError
+from moxtw.web.conversions import answered
 from moxtw.web.flow import send_pieces
 from moxtw.web.rpc import PlainError, plain, shielded
 from moxtw.web.sessions import WebAuth
@@ -23,7 +24,6 @@ from moxtw.web.webapi.formdata import FormError, parse_form
 log = Logger("webaccount")
 
 MAX_MESSAGES: Final = 100_000
-_STATUS: Final = {"user": 400, "notFound": 404, "server": 500}
 _TYPES: Final = {
     "tar": ("tar", "application/x-tar"),
     "tgz": ("tgz", "application/gzip"),
@@ -50,12 +50,7 @@ class Exporting:
 
     async def _answered(self, request: Any) -> Response | bytes:
         visit = self._origin(request)
-        try:
-            return await self._export(request, visit)
-        except PlainError as exc:
-            return plain(exc.status, visit.text(str(exc)), exc.headers)
-        except OperationError as exc:
-            return plain(_STATUS[exc.kind], visit.text(str(exc)))
+        return await answered(visit, self._export(request, visit))
 
     async def _export(self, request: Any, visit: Visit) -> Response | bytes:
         if request.method != b"POST":

@@ -12,10 +12,11 @@ from klein import Klein, Response
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
-from moxtw.admin.context import AdminContext, Caller, OperationError
+from moxtw.admin.context import AdminContext, Caller
 from moxtw.admin.imports import operations
 from moxtw.admin.imports.engine import Event
 from moxtw.log import Logger
+from moxtw.web.conversions import answered
 from moxtw.web.flow import send_pieces
 from moxtw.web.rpc import PlainError, plain, shielded
 from moxtw.web.sessions import CSRF_HEADER, WebAuth
@@ -30,7 +31,6 @@ MAX_STRANGER: Final = 32 << 20
 """Longest upload of who has not used a session since the server started."""
 _KEEPALIVE: Final = 60.0
 _PENDING: Final = 1000
-_STATUS: Final = {"user": 400, "notFound": 400, "server": 500}
 
 
 class _Part(io.RawIOBase):
@@ -88,12 +88,7 @@ class Importing:
 
     async def _answered(self, request: Request) -> Response:
         visit = self._origin(request)
-        try:
-            return await self._upload(request, visit)
-        except PlainError as exc:
-            return plain(exc.status, visit.text(str(exc)), exc.headers)
-        except OperationError as exc:
-            return plain(_STATUS[exc.kind], visit.text(str(exc)))
+        return await answered(visit, self._upload(request, visit), not_found=400)
 
     async def _upload(self, request: Request, visit: Visit) -> Response:
         if request.method != b"POST":

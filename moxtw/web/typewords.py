@@ -42,8 +42,6 @@ class Describer:
         if origin is Annotated:
             base, *extras = get_args(hint)
             for extra in extras:
-                if isinstance(extra, msgspec.Meta) and extra.title:
-                    return [extra.title]
                 # Types of lower floors say it in the words of JSON schema.
                 if isinstance(extra, msgspec.Meta) and extra.title:
                     return [extra.title]

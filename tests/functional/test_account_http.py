@@ -13,33 +13,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.support.rpc import CookieClient
 from tests.support.server import PASSWORD, LiveCase, MailServer, poll
 
 
-class AccountClient:
-    """A client of the account API that keeps cookies, as a browser does."""
+class AccountClient(CookieClient):
+    """A client of the account API."""
 
     def __init__(self, server: MailServer, path: str = "/account/") -> None:
-        self.path = path
-        self.cookies: dict[str, str] = {}
-        self.csrf = ""
-        self.connection = http.client.HTTPConnection(server.ip, server.ports.http, timeout=60)
-
-    def request(
-        self, method: str, path: str, body: Any = b"", **headers: str
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        """The response to a request below the path, and its body."""
-        headers = {"Content-Type": "application/json", **headers}
-        if self.cookies:
-            headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
-        if self.csrf:
-            headers["x-mox-csrf"] = self.csrf
-        self.connection.request(method, self.path + path, body, headers)
-        response = self.connection.getresponse()
-        for value in response.headers.get_all("Set-Cookie", []):
-            name, _, text = value.partition(";")[0].partition("=")
-            self.cookies[name] = text
-        return response, response.read()
+        super().__init__(
+            http.client.HTTPConnection(server.ip, server.ports.http, timeout=60), path
+        )
 
     def answer(self, name: str, *params: Any) -> Any:
         """The JSON that a function answers."""

@@ -15,41 +15,26 @@ from typing import Any
 from urllib.parse import urlencode
 
 from moxtw.admin import adminpassword
+from tests.support.rpc import CookieClient
 from tests.support.server import PASSWORD, LiveCase, MailServer, free_port, poll
 
 ADMIN_PASSWORD = "admin pässword"
 
 
-class Client:
-    """A client of the admin API that keeps cookies, as a browser does."""
+class Client(CookieClient):
+    """A client of the admin API."""
 
     def __init__(self, server: MailServer, tls: bool = False) -> None:
-        self.server = server
-        self.cookies: dict[str, str] = {}
-        self.csrf = ""
-        self.connection: http.client.HTTPConnection
         if tls:
             context = ssl.create_default_context(cafile=str(server.certificate))
-            self.connection = http.client.HTTPSConnection(
+            super().__init__(http.client.HTTPSConnection(
                 "localhost", server.https_port, context=context, timeout=30  # type: ignore[attr-defined]
-            )
+            ))
         else:
-            self.connection = http.client.HTTPConnection(server.ip, server.ports.http, timeout=30)
-
-    def request(
-        self, method: str, path: str, body: bytes = b"", **headers: str
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        headers = {"Content-Type": "application/json", **headers}
-        if self.cookies:
-            headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
-        if self.csrf:
-            headers["x-mox-csrf"] = self.csrf
-        self.connection.request(method, path, body, headers)
-        response = self.connection.getresponse()
-        for value in response.headers.get_all("Set-Cookie", []):
-            name, _, text = value.partition(";")[0].partition("=")
-            self.cookies[name] = text
-        return response, response.read()
+            super().__init__(
+                http.client.HTTPConnection(server.ip, server.ports.http, timeout=30)
+            )
+        self.server = server
 
     def call(self, name: str, *params: Any) -> Any:
         body = json.dumps({"params": params}).encode()

@@ -6,11 +6,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from moxtw.admin import system, tlskeys, usersettings
-from moxtw.store.credentials import TLSKey
 from moxtw.web.accountapi.base import own, registry, session_digest
 from moxtw.web.adminapi.system import login_attempt
 from moxtw.web.admintypes import LoginAttempt, TLSPublicKey
-from moxtw.web.conversions import time_of
+from moxtw.web.conversions import tls_public_key
 from moxtw.web.rpc import USER_ERROR, ApiError, Call
 from moxtw.web.typewords import Int32
 
@@ -27,24 +26,11 @@ async def GeneratePassword(call: Call) -> str:
     return await usersettings.generate_password(*own(call), keep=session_digest(call))
 
 
-def _key(key: TLSKey) -> TLSPublicKey:
-    return TLSPublicKey(
-        fingerprint=key.fingerprint,
-        created=time_of(key.created),
-        type=key.type,
-        name=key.name,
-        no_imap_preauth=key.no_imap_preauth,
-        cert_der=key.cert_der,
-        account=key.account,
-        login_address=key.login_address,
-    )
-
-
 @registry.function()
 async def TLSPublicKeys(call: Call) -> list[TLSPublicKey]:
     """The TLS public keys that log in to the account."""
     ctx, caller, name = own(call)
-    return [_key(key) for key in await tlskeys.key_list(ctx, caller, name)]
+    return [tls_public_key(key) for key in await tlskeys.key_list(ctx, caller, name)]
 
 
 @registry.function()
@@ -62,7 +48,7 @@ async def TLSPublicKeyAdd(
     added = await tlskeys.add(
         ctx, caller, loginAddress, name, der, no_imap_preauth=noIMAPPreauth, account=account
     )
-    return _key(added)
+    return tls_public_key(added)
 
 
 @registry.function()

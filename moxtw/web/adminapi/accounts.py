@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from moxtw.admin import accounts
 from moxtw.config import dynamic as config
-from moxtw.web.adminapi.base import admin_of, list_from_api, registry, to_api
+from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.configtypes import Account as AccountConfig
 from moxtw.web.configtypes import Route
+from moxtw.web.conversions import list_from_api, to_api
 from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int32, Int64
 

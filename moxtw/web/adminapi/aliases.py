@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from moxtw.admin import aliases
 from moxtw.config import dynamic as config
-from moxtw.web.adminapi.base import admin_of, from_api, registry
+from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.configtypes import Alias
+from moxtw.web.conversions import from_api
 from moxtw.web.rpc import Call
 
 

@@ -1,16 +1,10 @@
-"""What the functions of the admin API share: their registry, their context, conversions."""
+"""What the functions of the admin API share: their registry and their context."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from moxtw.admin.context import AdminContext, Caller
-from moxtw.web.conversions import error_of as error_of
-from moxtw.web.conversions import from_api as from_api
-from moxtw.web.conversions import list_from_api as list_from_api
-from moxtw.web.conversions import map_to_api as map_to_api
-from moxtw.web.conversions import time_of as time_of
-from moxtw.web.conversions import to_api as to_api
 from moxtw.web.rpc import Call, Registry
 from moxtw.web.sessions import ADMIN_ACCOUNT, WebAuth
 

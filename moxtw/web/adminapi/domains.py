@@ -6,17 +6,11 @@ from moxtw.admin import dnsrecords, domains
 from moxtw.admin.check import run as checks
 from moxtw.admin.check.types import CheckResult
 from moxtw.config import dynamic as config
-from moxtw.web.adminapi.base import (
-    admin_of,
-    from_api,
-    list_from_api,
-    map_to_api,
-    registry,
-    to_api,
-)
+from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.admintypes import ClientConfigs, ClientConfigsEntry
 from moxtw.web.configtypes import Alias, ConfigDomain, Mode, Route, Selector
 from moxtw.web.configtypes import Domain as DomainName
+from moxtw.web.conversions import from_api, list_from_api, map_to_api, to_api
 from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int64
 

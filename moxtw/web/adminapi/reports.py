@@ -17,7 +17,8 @@ from moxtw.store.tlsreportsdb import StoredReport
 from moxtw.store.tlsresults import TLSResult
 from moxtw.tlspolicy import tlsrpt
 from moxtw.web import reporttypes as types
-from moxtw.web.adminapi.base import admin_of, registry, time_of
+from moxtw.web.adminapi.base import admin_of, registry
+from moxtw.web.conversions import time_of
 from moxtw.web.rpc import USER_ERROR, ApiError, Call
 from moxtw.web.typewords import Int64
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from moxtw.admin import system
 from moxtw.config import dynamic as config
 from moxtw.web import admintypes as types
-from moxtw.web.adminapi.base import (
-    admin_of,
-    list_from_api,
-    map_to_api,
-    registry,
-    time_of,
-    to_api,
-)
+from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.configtypes import Domain, Dynamic, Route, Transport, WebHandler
+from moxtw.web.conversions import list_from_api, map_to_api, time_of, tls_public_key, to_api
 from moxtw.web.rpc import USER_ERROR, ApiError, Call
 from moxtw.web.typewords import Int32
 
@@ -144,17 +138,7 @@ async def WebserverConfigSave(
 async def TLSPublicKeys(call: Call, accountOpt: str) -> list[types.TLSPublicKey]:
     """TLS public keys of an account, or of all accounts for ''."""
     return [
-        types.TLSPublicKey(
-            fingerprint=key.fingerprint,
-            created=time_of(key.created),
-            type=key.type,
-            name=key.name,
-            no_imap_preauth=key.no_imap_preauth,
-            cert_der=key.cert_der,
-            account=key.account,
-            login_address=key.login_address,
-        )
-        for key in await system.tls_public_keys(*admin_of(call), accountOpt)
+        tls_public_key(key) for key in await system.tls_public_keys(*admin_of(call), accountOpt)
     ]
 
 

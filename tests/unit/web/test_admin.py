@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from treq.testing import StubTreq
-from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw import log as logs
 from moxtw.admin import adminpassword
@@ -21,6 +19,7 @@ from moxtw.web.admin import admin_sessions, make_admin
 from moxtw.web.adminapi import registry
 from moxtw.web.visit import make_origin
 from tests.support.admin import make_admin_context
+from tests.support.rpc import RPCCase
 from tests.support.store import job, now
 
 DYNAMIC = """\
@@ -95,7 +94,7 @@ Postmaster:
 """
 
 
-class AdminCase(SynchronousTestCase):
+class AdminCase(RPCCase):
     def setUp(self) -> None:
         self.ctx = make_admin_context(self, DYNAMIC, STATIC)
         path = self.ctx.config.static.admin_password_path
@@ -110,44 +109,7 @@ class AdminCase(SynchronousTestCase):
             limiter=self.limiter,
         )
         self.stub = StubTreq(resource)
-        self.headers: dict[str, str] = {"Content-Type": "application/json"}
-        token = self.call("LoginPrep")
-        self.headers["Cookie"] = f"webadminlogin={token}"
-        csrf = self.call("Login", token, "moxadmin")
-        cookie = self.response.headers.getRawHeaders("Set-Cookie")[1].partition(";")[0]
-        self.headers.update({"Cookie": cookie, "x-mox-csrf": csrf})
-
-    def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        deferred = self.stub.request(
-            method, f"http://localhost/{path}", data=body, headers=self.headers
-        )
-        answers: list[Any] = []
-        deferred.addCallback(answers.append)
-        self.stub.flush()
-        if not answers:  # held back for a second, as wrong credentials are
-            self.ctx.clock.advance(1)  # type: ignore[attr-defined]
-            self.stub.flush()
-        self.successResultOf(deferred)
-        (self.response,) = answers
-        return self.response.code, self.successResultOf(self.response.content())
-
-    def answer(self, name: str, *params: Any) -> dict[str, Any]:
-        body = json.dumps({"params": list(params)}).encode()
-        status, content = self.request("POST", f"api/{name}", body)
-        self.assertEqual(status, 200, content)
-        value: dict[str, Any] = json.loads(content)
-        return value
-
-    def call(self, name: str, *params: Any) -> Any:
-        value = self.answer(name, *params)
-        self.assertIn("result", value, value)
-        return value["result"]
-
-    def error(self, name: str, *params: Any) -> str:
-        value = self.answer(name, *params)
-        self.assertIn("error", value, value)
-        code: str = value["error"]["code"]
-        return code
+        self.log_in("webadmin", "moxadmin")
 
     def queue_message(self, recipient: str = "a@c.example", **fields: Any) -> int:
         localpart, _, domain = recipient.partition("@")
@@ -433,22 +395,8 @@ _VALUES = st.recursive(
 
 class FuzzTests(AdminCase):
     def test_any_input_gets_an_answer(self) -> None:
-        names = sorted(set(registry.functions) - {"LoginPrep", "Login", "Logout", "LogLevelSet"})
-
-        @settings(
-            max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
-        @given(st.sampled_from(names).flatmap(self.call_of))
-        def run(call: tuple[str, list[Any]]) -> None:
-            name, params = call
-            before = self.ctx.config.path.read_bytes()
-            body = json.dumps({"params": params}).encode()
-            status, content = self.request("POST", f"api/{name}", body)
-            self.assertEqual(status, 200, (name, params, content))
-            if "error" in json.loads(content):
-                self.assertEqual(self.ctx.config.path.read_bytes(), before)
-
-        run()
+        names = set(registry.functions) - {"LoginPrep", "Login", "Logout", "LogLevelSet"}
+        self.fuzz(names, self.call_of, max_examples=200)
 
     def call_of(self, name: str) -> Any:
         count = len(registry.functions[name].params)
