@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 
-from tests.bench import imap, inbound, junk, memory, queue, report, smtp
+from tests.bench import imap, inbound, junk, memory, queue, report, smtp, transfer
 
 PARTS = {
     "smtp": smtp.run,
@@ -15,6 +15,7 @@ PARTS = {
     "imap": imap.run,
     "memory": memory.run,
     "junk": junk.run,
+    "transfer": transfer.run,
 }
 
 
@@ -32,7 +33,7 @@ def main() -> int:
     parts = options.part or ["all"]
     if unknown := set(parts) - {*PARTS, "all"}:
         parser.error(f"unknown part: {' '.join(sorted(unknown))}")
-    if parts != ["junk"] and shutil.which("smtp-source") is None:
+    if not {"junk", "transfer"}.issuperset(parts) and shutil.which("smtp-source") is None:
         report.show("Postfix is needed: apt-get install --no-install-recommends postfix")
         return 2
     report.show(report.machine())

@@ -163,7 +163,7 @@ def write(tables: Sequence[Table]) -> None:
     parts = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", text, re.S))
     parts.update({table.part: table.markdown() for table in tables})
     out = [INTRODUCTION]
-    for part in ("smtp", "inbound", "queue", "imap", "memory", "junk"):
+    for part in ("smtp", "inbound", "queue", "imap", "memory", "junk", "transfer"):
         if part in parts:
             out.append(f"<!-- {part} -->\n{parts[part]}\n<!-- end -->\n")
     PAGE.write_text("\n".join(out))
