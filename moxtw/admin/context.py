@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from moxtw.admin.imports.service import Imports
 from moxtw.config.dynamic import Dynamic
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = Logger("admin")
 
+MAX_TEXT: Final = 1000
+"""Longest name or reason, in characters."""
+
 T = TypeVar("T")
 Kind = Literal["user", "notFound", "server"]
 
@@ -47,6 +50,12 @@ class OperationError(Exception):
 def user_error(message: str) -> OperationError:
     """The caller's wish cannot be."""
     return OperationError("user", message)
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse a name or reason that is too long or not plain text."""
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise user_error(f"{what} is longer than {MAX_TEXT} characters, or not plain text")
 
 
 def not_found(message: str) -> OperationError:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 
 from moxtw.admin.context import AdminContext, Caller, not_found, user_error
-from moxtw.admin.queue import MAX_IDS, asked, begun
-from moxtw.config.duration import DurationError, parse_duration
+from moxtw.admin.queue import MAX_IDS, asked, begun, microseconds
 from moxtw.queue.hookapi import (
     Hook,
     HookFilter,
@@ -108,11 +107,7 @@ async def schedule(
 ) -> int:
     """Set or move the next attempt by a duration such as ``1h30m`` or ``-10m``."""
     _bounded(filter)
-    try:
-        away = parse_duration(duration).microseconds
-    except DurationError as exc:
-        raise user_error(str(exc)) from exc
-    count = ctx.hooks.schedule(filter, away, from_now=from_now)
+    count = ctx.hooks.schedule(filter, microseconds(duration), from_now=from_now)
     return await _change(ctx, caller, "scheduled", count)
 
 

@@ -81,6 +81,15 @@ async def retired(
     return await asked(ctx.queue.retired_list(filter, sort))
 
 
+async def get_retired(ctx: AdminContext, caller: Caller, message_id: int) -> api.MsgRetired:
+    """A message that is queued no more."""
+    wanted = api.RetiredFilter(IDs=[message_id])
+    found = await retired(ctx, caller, wanted, api.RetiredSort())
+    if not found:
+        raise not_found(f"no retired message {message_id}")
+    return found[0]
+
+
 async def dump(ctx: AdminContext, caller: Caller, message_id: int) -> AsyncIterator[bytes]:
     """The bytes of a queued message, in pieces."""
     try:
@@ -125,16 +134,20 @@ async def add_next_attempt(
     return await _change(ctx, caller, "next attempt moved", count)
 
 
+def microseconds(duration: str) -> int:
+    """A duration in microseconds. Raises OperationError."""
+    try:
+        return parse_duration(duration).microseconds
+    except DurationError as exc:
+        raise user_error(str(exc)) from exc
+
+
 async def schedule(
     ctx: AdminContext, caller: Caller, filter: api.Filter, duration: str, *, from_now: bool
 ) -> int:
     """Set or move the next attempt by a duration such as ``1h30m`` or ``-10m``."""
     _bounded(filter)
-    try:
-        away = parse_duration(duration).microseconds
-    except DurationError as exc:
-        raise user_error(str(exc)) from exc
-    count = ctx.queue.schedule(filter, away, from_now=from_now)
+    count = ctx.queue.schedule(filter, microseconds(duration), from_now=from_now)
     return await _change(ctx, caller, "scheduled", count)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
 from moxtw.admin import accounts
-from moxtw.admin.context import AdminContext, Caller, OperationError, not_found, user_error
+from moxtw.admin.context import (
+    MAX_TEXT,
+    AdminContext,
+    Caller,
+    OperationError,
+    check_text,
+    user_error,
+)
 from moxtw.config import edit
 from moxtw.config.accounts import (
     Account,
@@ -19,15 +26,9 @@ from moxtw.config.accounts import (
 )
 from moxtw.config.duration import Duration
 from moxtw.config.dynamic import Destination
-from moxtw.queue import api
 from moxtw.queue.hookcall import Answer, ascii_url
 from moxtw.store.suppressions import Suppression
 
-T = TypeVar("T")
-
-MAX_TEXT: Final = 1000
-"""Longest name or reason, in characters."""
-MAX_ADDRESS: Final = 512
 _PASSWORD_BYTES: Final = 12
 
 
@@ -68,14 +69,9 @@ async def generate_password(
 # Settings
 
 
-def _check_text(text: str, what: str) -> None:
-    if len(text) > MAX_TEXT or not text.isprintable():
-        raise user_error(f"{what} is longer than {MAX_TEXT} characters, or not plain text")
-
-
 async def save_full_name(ctx: AdminContext, caller: Caller, name: str, full_name: str) -> None:
     """Change the full name."""
-    _check_text(full_name, "the name")
+    check_text(full_name, "the name")
     await accounts.save(ctx, caller, name, full_name=full_name)
 
 
@@ -88,7 +84,7 @@ async def save_destination(
     new: Destination,
 ) -> None:
     """Change an address of the account, if it still is as in `old`."""
-    _check_text(new.full_name, "the name")
+    check_text(new.full_name, "the name")
     await ctx.change(lambda dynamic: edit.destination_save(dynamic, name, destination, old, new))
     ctx.done(caller, "address changed", account=name, address=destination)
 
@@ -184,39 +180,6 @@ async def save_imap(
 ) -> None:
     """Change which IMAP capabilities are not announced."""
     await accounts.save(ctx, caller, name, imap_capabilities_disabled=tuple(disabled))
-
-
-# The suppression list
-
-
-async def _asked(result: Awaitable[T]) -> T:
-    try:
-        return await result
-    except api.FilterError as exc:
-        raise user_error(str(exc)) from exc
-
-
-async def suppression_add(
-    ctx: AdminContext, caller: Caller, name: str, address: str, *, manual: bool, reason: str
-) -> Suppression:
-    """Send nothing to an address any more."""
-    if len(address) > MAX_ADDRESS:
-        raise user_error("the address is too long")
-    _check_text(reason, "the reason")
-    added = await _asked(ctx.queue.suppress_add(name, address, manual=manual, reason=reason))
-    if added is None:
-        raise user_error("the address is on the list already")
-    ctx.done(caller, "suppression added", account=name, address=added.base_address)
-    return added
-
-
-async def suppression_remove(
-    ctx: AdminContext, caller: Caller, name: str, address: str
-) -> None:
-    """Send to an address again."""
-    if not await _asked(ctx.queue.suppress_remove(name, address)):
-        raise not_found("the address is not on the list")
-    ctx.done(caller, "suppression removed", account=name, address=address)
 
 
 # Webhooks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from moxtw.cli.command import Command, CommandError
 from moxtw.cli.flags import Value
-from moxtw.cli.output import clean
+from moxtw.cli.output import clean, clean_json
 
 if TYPE_CHECKING:
     from moxtw.config.dynamic import Dynamic
@@ -78,6 +78,10 @@ class Invocation:
         """Write lines of the server, which may hold what strangers sent."""
         for line in text.removesuffix("\n").split("\n") if text else ():
             self.print(clean(line.replace("\t", "  ")))
+
+    def write_json(self, text: str) -> None:
+        """Write JSON of the server, which may hold what strangers sent."""
+        self.write(clean_json(text))
 
     def warn(self, text: str) -> None:
         """Write a line to standard error."""

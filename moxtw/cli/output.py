@@ -12,6 +12,19 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def clean_json(text: str) -> str:
+    """JSON without what a terminal would obey, and still the same JSON."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def _escape(char: str) -> str:
+    """A character as in a string of JSON, in UTF-16 units."""
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[n : n + 4]}" for n in range(0, len(units), 4))
+
+
 def _width(text: str) -> int:
     """Columns that a terminal takes."""
     if text.isascii():

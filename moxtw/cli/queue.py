@@ -20,6 +20,7 @@ _FILTER = (
     ("nextattempt", "NextAttempt"),
     ("lastactivity", "LastActivity"),
     ("transport", "Transport"),
+    ("event", "Event"),
 )
 
 
@@ -43,7 +44,12 @@ def filter_line(invocation: Invocation) -> str:
     return json.dumps(wanted)
 
 
-_SORT_FIELDS = {"nextattempt": "NextAttempt", "queued": "Queued", "lastactivity": "LastActivity"}
+_SORT_FIELDS = {
+    "nextattempt": "NextAttempt",
+    "queued": "Queued",
+    "submitted": "Submitted",
+    "lastactivity": "LastActivity",
+}
 
 
 def sort_line(invocation: Invocation) -> str:
@@ -52,12 +58,34 @@ def sort_line(invocation: Invocation) -> str:
     return json.dumps({"Field": field, "Asc": invocation.switch("asc")})
 
 
-def _changed(invocation: Invocation, command: str, params: tuple[str, ...], done: str) -> None:
-    """A command that answers with how many messages it changed."""
+def _changed(
+    invocation: Invocation, command: str, params: tuple[str, ...], done: str, noun: str = "message"
+) -> None:
+    """A command that answers with how many it changed."""
     with invocation.control() as control:
         control.command(command, *params)
         count = int(control.read_line())
-    invocation.print(f"{plural(count, 'message')} {done}.")
+    invocation.print(f"{plural(count, noun)} {done}.")
+
+
+def _listing(invocation: Invocation, command: str, *params: str) -> None:
+    """A command that answers with a list, as a table or with -json."""
+    as_json = invocation.switch("json")
+    with invocation.control() as control:
+        control.command(command, *params, "json" if as_json else "")
+        text = control.read_text()
+    if as_json:
+        invocation.write_json(text)
+    else:
+        invocation.write_lines(text)
+
+
+def _print(invocation: Invocation, command: str) -> None:
+    """A command that answers with one thing, as JSON."""
+    number = _id(invocation)
+    with invocation.control() as control:
+        control.command(command, number)
+        invocation.write_json(control.read_text())
 
 
 def list_(invocation: Invocation) -> None:
@@ -71,10 +99,7 @@ def retired_list(invocation: Invocation) -> None:
 
 
 def _list(invocation: Invocation, command: str) -> None:
-    params = filter_line(invocation), sort_line(invocation)
-    with invocation.control() as control:
-        control.command(command, *params)
-        invocation.write_lines(control.read_text())
+    _listing(invocation, command, filter_line(invocation), sort_line(invocation))
 
 
 def hold(invocation: Invocation) -> None:
@@ -90,9 +115,12 @@ def unhold(invocation: Invocation) -> None:
 
 def schedule(invocation: Invocation) -> None:
     """``moxtw queue schedule``."""
+    _changed(invocation, "queueschedule", _when(invocation), "rescheduled")
+
+
+def _when(invocation: Invocation) -> tuple[str, str, str]:
     relative = "now" if invocation.switch("now") else ""
-    params = filter_line(invocation), relative, invocation.args[0]
-    _changed(invocation, "queueschedule", params, "rescheduled")
+    return filter_line(invocation), relative, invocation.args[0]
 
 
 def transport(invocation: Invocation) -> None:
@@ -136,10 +164,7 @@ def dump(invocation: Invocation) -> None:
 
 def retired_print(invocation: Invocation) -> None:
     """``moxtw queue retired print``."""
-    number = _id(invocation)
-    with invocation.control() as control:
-        control.command("queueretiredprint", number)
-        invocation.write_lines(control.read_text())
+    _print(invocation, "queueretiredprint")
 
 
 def _id(invocation: Invocation) -> str:
@@ -154,9 +179,7 @@ def _id(invocation: Invocation) -> str:
 
 def holdrules_list(invocation: Invocation) -> None:
     """``moxtw queue holdrules list``."""
-    with invocation.control() as control:
-        control.command("queueholdruleslist")
-        invocation.write_lines(control.read_text())
+    _listing(invocation, "queueholdruleslist")
 
 
 def holdrules_add(invocation: Invocation) -> None:
@@ -176,3 +199,69 @@ def holdrules_remove(invocation: Invocation) -> None:
     with invocation.control() as control:
         control.command("queueholdrulesremove", number)
     invocation.print(f"Hold rule {number} removed. Messages that it held stay on hold.")
+
+
+# -- Suppressions -----------------------------------------------------------------------------
+
+
+def suppress_list(invocation: Invocation) -> None:
+    """``moxtw queue suppress list``."""
+    _listing(invocation, "queuesuppresslist", invocation.text("account"))
+
+
+def suppress_lookup(invocation: Invocation) -> None:
+    """``moxtw queue suppress lookup``."""
+    params = invocation.text("account"), invocation.args[0]
+    _listing(invocation, "queuesuppresslookup", *params)
+
+
+def suppress_add(invocation: Invocation) -> None:
+    """``moxtw queue suppress add``."""
+    account, address = invocation.args
+    with invocation.control() as control:
+        control.command("queuesuppressadd", account, address)
+        base = control.read_line()
+    invocation.print(f"Account {account} sends nothing to {base} any more.")
+
+
+def suppress_remove(invocation: Invocation) -> None:
+    """``moxtw queue suppress remove``."""
+    account, address = invocation.args
+    with invocation.control() as control:
+        control.command("queuesuppressremove", account, address)
+    invocation.print(f"Account {account} may send to {address} again.")
+
+
+# -- Webhooks ---------------------------------------------------------------------------------
+
+
+def webhook_list(invocation: Invocation) -> None:
+    """``moxtw queue webhook list``."""
+    _list(invocation, "queuehooklist")
+
+
+def webhook_retired_list(invocation: Invocation) -> None:
+    """``moxtw queue webhook retired list``."""
+    _list(invocation, "queuehookretiredlist")
+
+
+def webhook_print(invocation: Invocation) -> None:
+    """``moxtw queue webhook print``."""
+    _print(invocation, "queuehookprint")
+
+
+def webhook_retired_print(invocation: Invocation) -> None:
+    """``moxtw queue webhook retired print``."""
+    _print(invocation, "queuehookretiredprint")
+
+
+def webhook_schedule(invocation: Invocation) -> None:
+    """``moxtw queue webhook schedule``."""
+    params = _when(invocation)
+    _changed(invocation, "queuehookschedule", params, "rescheduled", "webhook call")
+
+
+def webhook_cancel(invocation: Invocation) -> None:
+    """``moxtw queue webhook cancel``."""
+    params = (filter_line(invocation),)
+    _changed(invocation, "queuehookcancel", params, "canceled", "webhook call")

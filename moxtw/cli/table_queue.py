@@ -15,6 +15,8 @@ _TRANSPORT = Flag("transport", TEXT, "Only messages with this transport; '' is t
 _MOST = Flag("n", INT, "At most so many messages.")
 _ASC = Flag("asc", BOOL, "Lowest first, in place of highest first.")
 
+_JSON = Flag("json", BOOL, "Print all there is about each, as a list in JSON.")
+
 _FILTER = (
     _ACCOUNT,
     _FROM,
@@ -39,6 +41,24 @@ _RETIRED_FILTER = (
 )
 _ALL_MEANT = "Without flags, all messages in the queue are meant."
 
+_OUTGOING = "delivered|suppressed|delayed|failed|relayed|expanded|canceled|unrecognized"
+_HOOK_ACCOUNT = Flag("account", TEXT, "Only calls for this account.")
+_HOOK_EVENT = Flag(
+    "event", f"{_OUTGOING}|incoming", "Only calls about this event, or about incoming messages."
+)
+_HOOK_IDS = Flag("ids", IDS, "Only calls with these ids, with commas between them.")
+_HOOK_MOST = Flag("n", INT, "At most so many calls.")
+_HOOK_SUBMITTED = Flag("submitted", TEXT, f"Only calls that were queued then, {_WHEN}")
+_HOOK_FILTER = (
+    _HOOK_ACCOUNT,
+    _HOOK_EVENT,
+    _HOOK_IDS,
+    _HOOK_MOST,
+    Flag("nextattempt", TEXT, f"Only calls that are due then, {_WHEN}"),
+    _HOOK_SUBMITTED,
+)
+_ALL_CALLS = "Without flags, all calls that wait are meant."
+
 QUEUE_COMMANDS = (
     Command(
         "queue list",
@@ -52,6 +72,7 @@ account, sender and recipient, and the last error.""",
             *_FILTER,
             Flag("sort", "nextattempt|queued", "Order, by default nextattempt."),
             _ASC,
+            _JSON,
         ),
     ),
     Command(
@@ -142,6 +163,7 @@ have failed.""",
             *_RETIRED_FILTER,
             Flag("sort", "lastactivity|queued", "Order, by default lastactivity."),
             _ASC,
+            _JSON,
         ),
     ),
     Command(
@@ -156,6 +178,7 @@ have failed.""",
         "",
         "queue:holdrules_list",
         "List the rules that put new messages on hold.",
+        flags=(_JSON,),
     ),
     Command(
         "queue holdrules add",
@@ -178,6 +201,111 @@ must match; without flags the rule matches all messages.""",
         """Remove a rule that puts messages on hold.
 
 Messages that are on hold stay so: "moxtw queue unhold" lets them go.""",
+        (1, 1),
+    ),
+    Command(
+        "queue suppress list",
+        "[filter flags]",
+        "queue:suppress_list",
+        """List the addresses that accounts send nothing more to.
+
+Addresses get there by themselves when deliveries to them fail for good, or are added.""",
+        flags=(Flag("account", TEXT, "Only those of this account."), _JSON),
+    ),
+    Command(
+        "queue suppress add",
+        "account address",
+        "queue:suppress_add",
+        """Let an account send nothing more to an address.
+
+Messages to it fail at once, and so do those to its variants: with other text behind a "+" or
+"-", with dots, or with capitals before the "@".""",
+        (2, 2),
+    ),
+    Command(
+        "queue suppress remove",
+        "account address",
+        "queue:suppress_remove",
+        "Let an account send to an address again.",
+        (2, 2),
+    ),
+    Command(
+        "queue suppress lookup",
+        "[filter flags] address",
+        "queue:suppress_lookup",
+        "List the entries that keep messages from an address.",
+        (1, 1),
+        (Flag("account", TEXT, "Only those of this account."), _JSON),
+    ),
+    Command(
+        "queue webhook list",
+        "[filter flags] [sort flags]",
+        "queue:webhook_list",
+        """List webhook calls that are to be made.
+
+There is a line for each, with its id, times, number of attempts, account, event, the id of the
+message in the queue, URL and the last result.""",
+        flags=(
+            *_HOOK_FILTER,
+            Flag("sort", "nextattempt|submitted", "Order, by default nextattempt."),
+            _ASC,
+            _JSON,
+        ),
+    ),
+    Command(
+        "queue webhook schedule",
+        "[filter flags] [-now] duration",
+        "queue:webhook_schedule",
+        f"""Change the time of the next attempt for webhook calls.
+
+The duration, such as 30m, 1h30m or -2h, is added to the time of the next attempt, or with -now
+to the present time. "moxtw queue webhook schedule -now 0s" calls at once. {_ALL_CALLS}""",
+        (1, 1),
+        (
+            *_HOOK_FILTER,
+            Flag("now", BOOL, "Count from now, not from the time of the next attempt."),
+        ),
+    ),
+    Command(
+        "queue webhook cancel",
+        "[filter flags]",
+        "queue:webhook_cancel",
+        f"""Give webhook calls up.
+
+They are kept among the retired ones, as failed. {_ALL_CALLS}""",
+        flags=_HOOK_FILTER,
+    ),
+    Command(
+        "queue webhook print",
+        "id",
+        "queue:webhook_print",
+        "Print a webhook call that is to be made, with its payload and results, as JSON.",
+        (1, 1),
+    ),
+    Command(
+        "queue webhook retired list",
+        "[filter flags] [sort flags]",
+        "queue:webhook_retired_list",
+        """List webhook calls that were made, given up or superseded by newer ones.
+
+They are kept for the KeepRetiredWebhookPeriod of their account.""",
+        flags=(
+            _HOOK_ACCOUNT,
+            _HOOK_EVENT,
+            _HOOK_IDS,
+            Flag("lastactivity", TEXT, f"Only calls of which the last was made then, {_WHEN}"),
+            _HOOK_MOST,
+            _HOOK_SUBMITTED,
+            Flag("sort", "lastactivity|submitted", "Order, by default lastactivity."),
+            _ASC,
+            _JSON,
+        ),
+    ),
+    Command(
+        "queue webhook retired print",
+        "id",
+        "queue:webhook_retired_print",
+        "Print a retired webhook call, with its payload and results, as JSON.",
         (1, 1),
     ),
 )

@@ -249,8 +249,10 @@ class QueueOperations:
     async def suppress_lookup(self, account: str, address: str) -> list[Suppression]:
         """The entries for an address, of an account or (empty) of any."""
         base = _base(address)
-        found = await self.suppress_list(account)
-        return [entry for entry in found if entry.base_address == base]
+        if not account:
+            return await self._store.read(lambda tx: suppressions.suppressions_for(tx, base))
+        found = await self._store.read(lambda tx: suppressions.suppression(tx, account, base))
+        return [] if found is None else [found]
 
 
 def _domain(name: str) -> str:

@@ -54,6 +54,11 @@ _SUPPRESSIONS_OF = Statement(
     .where(queue_suppressions.c.account == bindparam("account"))
     .order_by(queue_suppressions.c.id)
 )
+_SUPPRESSIONS_FOR = Statement(
+    sa.select(*_SUPPRESSION_COLUMNS)
+    .where(queue_suppressions.c.base_address == bindparam("address"))
+    .order_by(queue_suppressions.c.account)
+)
 _SUPPRESS = Statement(
     queue_suppressions.insert()
     .values(
@@ -97,6 +102,11 @@ def suppressions(tx: Tx, account: str = "") -> list[Suppression]:
     """The entries of an account, or of all."""
     rows = tx.all(_SUPPRESSIONS_OF, account=account) if account else tx.all(_SUPPRESSIONS)
     return [_suppression(row) for row in rows]
+
+
+def suppressions_for(tx: Tx, base: str) -> list[Suppression]:
+    """The entries of all accounts for a base address."""
+    return [_suppression(row) for row in tx.all(_SUPPRESSIONS_FOR, address=base)]
 
 
 def suppress(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.admin import usersettings
+from moxtw.admin import suppressions, usersettings
 from moxtw.config import dynamic as config
 from moxtw.store import suppressions as store
 from moxtw.web.accountapi.base import own, registry
@@ -57,14 +57,13 @@ async def DestinationSave(
 @registry.function("suppressions")
 async def SuppressionList(call: Call) -> list[Suppression]:
     """Addresses that the account sends nothing to."""
-    ctx, _, name = own(call)
-    return [_suppression(entry) for entry in await ctx.queue.suppress_list(name)]
+    return [_suppression(entry) for entry in await suppressions.listed(*own(call))]
 
 
 @registry.function("suppression")
 async def SuppressionAdd(call: Call, address: str, manual: bool, reason: str) -> Suppression:
     """Send nothing to an address any more."""
-    added = await usersettings.suppression_add(
+    added = await suppressions.add(
         *own(call), address, manual=manual, reason=reason
     )
     return _suppression(added)
@@ -73,7 +72,7 @@ async def SuppressionAdd(call: Call, address: str, manual: bool, reason: str) ->
 @registry.function()
 async def SuppressionRemove(call: Call, address: str) -> None:
     """Send to an address again."""
-    await usersettings.suppression_remove(*own(call), address)
+    await suppressions.remove(*own(call), address)
 
 
 @registry.function()

@@ -9,6 +9,7 @@ from typing import Final
 from moxtw.mail.address import Address, AddressError, parse_address
 from moxtw.queue import api
 from moxtw.queue.operations import QueueOperations
+from moxtw.store import suppressions as store
 from moxtw.store.auth import Login
 from moxtw.web.webapi.types import (
     Empty,
@@ -25,6 +26,19 @@ MAX_REASON: Final = 1000
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
+def suppression(entry: store.Suppression) -> Suppression:
+    """An entry as it is told."""
+    return Suppression(
+        ID=entry.id,
+        Created=api.timestamp(entry.created),
+        Account=entry.account,
+        BaseAddress=entry.base_address,
+        OriginalAddress=entry.original_address,
+        Manual=entry.manual,
+        Reason=entry.reason,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Suppressions:
     """The suppression list of the account that calls. All raise WebapiError."""
@@ -35,15 +49,7 @@ class Suppressions:
         """All entries."""
         return SuppressionListResult(
             [
-                Suppression(
-                    ID=entry.id,
-                    Created=api.timestamp(entry.created),
-                    Account=entry.account,
-                    BaseAddress=entry.base_address,
-                    OriginalAddress=entry.original_address,
-                    Manual=entry.manual,
-                    Reason=entry.reason,
-                )
+                suppression(entry)
                 for entry in await self.queue.suppress_list(login.account)
             ]
         )

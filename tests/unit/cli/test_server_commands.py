@@ -27,7 +27,8 @@ from moxtw.cli import server
 from moxtw.ctl import client
 from moxtw.net.certs import fingerprint
 from moxtw.sasl import password as passwords
-from moxtw.store import accounts, credentials, queuedb, queuelists
+from moxtw.store import accounts, credentials, hooksdb, queuedb, queuelists
+from moxtw.store.hooksdb import NewHook
 from moxtw.store.queuelists import Order, Query
 from moxtw.store.queuerecord import NewQueued, Queued, Result
 from tests.support.admin import START, make_admin_context
@@ -42,6 +43,7 @@ Domains:
 Accounts:
 	me:
 		Domain: example.org
+		KeepRetiredWebhookPeriod: 1h
 		Destinations:
 			me@example.org: nil
 			you@example.org: nil
@@ -482,6 +484,122 @@ class QueueTests(Case):
         self.bad("queue", "holdrules", "remove", number)
         self.assertTrue(self.queued()[0].hold)
         self.assertEqual(self.queued()[0].id, message_id)
+
+
+    def test_lists_as_json(self) -> None:
+        self.assertEqual(json.loads(self.good("queue", "list", "-json")), [])
+        ids = self.add("a@dst.example", "b@dst.example", subject="caf\u00e9 \u009b2J \U000e0001")
+        out = self.good("queue", "list", "-json", "-asc", "-sort", "queued")
+        self.assertNotIn("\u009b", out)
+        listed = json.loads(out)
+        self.assertEqual([each["ID"] for each in listed], ids)
+        self.assertEqual(listed[0]["Subject"], "caf\u00e9 \u009b2J \U000e0001")
+        self.good("queue", "holdrules", "add", "-account", "me")
+        (rule,) = json.loads(self.good("queue", "holdrules", "list", "-json"))
+        self.assertEqual(rule["Account"], "me")
+        self.assertEqual(json.loads(self.good("queue", "retired", "list", "-json")), [])
+
+    def test_suppressions(self) -> None:
+        self.assertEqual(self.good("queue", "suppress", "list"), "(none)\n")
+        out = self.good("queue", "suppress", "add", "me", "Some.One+x@dst.example")
+        self.assertEqual(out, "Account me sends nothing to someone@dst.example any more.\n")
+        again = self.bad("queue", "suppress", "add", "me", "someone@dst.example")
+        self.assertIn("on the list already", again)
+        self.assertIn("nobody", self.bad("queue", "suppress", "add", "nobody", "x@dst.example"))
+        self.assertIn("address", self.bad("queue", "suppress", "add", "me", "bad"))
+        self.good("queue", "suppress", "add", "me", "other@dst.example")
+        head, *rows = self.good("queue", "suppress", "list", "-account", "me").splitlines()
+        self.assertEqual(len(rows), 2)
+        self.assertEqual(head.index("ADDRESS"), rows[0].index("someone@"))
+        self.assertIn("no account", self.bad("queue", "suppress", "list", "-account", "nobody"))
+        for account in ((), ("-account", "me")):
+            args = (*account, "-json", "s.omeone@dst.example")
+            found = self.good("queue", "suppress", "lookup", *args)
+            (entry,) = json.loads(found)
+            self.assertEqual(
+                (entry["Account"], entry["OriginalAddress"], entry["Manual"]),
+                ("me", "Some.One+x@dst.example", True),
+            )
+        nothing = self.good("queue", "suppress", "lookup", "x@dst.example")
+        self.assertEqual(nothing, "(none)\n")
+        self.good("queue", "suppress", "remove", "me", "someone@dst.example")
+        self.bad("queue", "suppress", "remove", "me", "someone@dst.example")
+        self.assertEqual(len(self.good("queue", "suppress", "list").splitlines()), 2)
+
+
+class WebhookTests(Case):
+    def add(self, event: str = "delivered", **fields: Any) -> int:
+        values: dict[str, Any] = {
+            "account": "me",
+            "url": "http://hooks.example/in",
+            "payload": '{"a":1}',
+            "authorization": "secret",
+            "event": event,
+            **fields,
+        }
+        number: int = job(self.ctx.store, hooksdb.add, NewHook(**values), 3600 * SECOND)
+        return number
+
+    def ids(self, *args: Any) -> list[int]:
+        return [each["ID"] for each in json.loads(self.good("queue", "webhook", *args, "-json"))]
+
+    def test_lists_and_filters(self) -> None:
+        self.assertEqual(self.good("queue", "webhook", "list"), "(none)\n")
+        first = self.add(queue_msg_id=7)
+        second = self.add("failed", account="other")
+        third = self.add("", is_incoming=True)
+        out = self.good("queue", "webhook", "list", "-asc", "-sort", "submitted")
+        head, *rows = out.splitlines()
+        titles = "ID SUBMITTED NEXT TRIES ACCOUNT EVENT MESSAGE URL LAST-RESULT"
+        self.assertEqual(" ".join(head.split()), titles)
+        self.assertEqual(
+            rows[0].split()[3:], ["0", "me", "delivered", "7", "http://hooks.example/in"]
+        )
+        self.assertIn(" incoming ", rows[2])
+        cases = [
+            (["-event", "failed"], {second}),
+            (["-event", "incoming"], {third}),
+            (["-account", "me"], {first, third}),
+            (["-ids", f"{first},{second}"], {first, second}),
+            (["-nextattempt", ">now"], set()),
+            (["-submitted", ">-1h"], {first, second, third}),
+        ]
+        for args, ids in cases:
+            self.assertEqual(set(self.ids("list", *args)), ids, args)
+        self.assertEqual(len(self.ids("list", "-n", "2")), 2)
+        self.assertEqual(self.call("queue", "webhook", "list", "-event", "bla").code, 2)
+
+    def test_schedule_cancel_and_print(self) -> None:
+        first, second = self.add(), self.add("failed")
+        printed = json.loads(self.good("queue", "webhook", "print", first))
+        self.assertEqual((printed["Payload"], printed["Attempts"]), ('{"a":1}', 0))
+        self.assertEqual(
+            self.good("queue", "webhook", "schedule", "-ids", first, "1h"),
+            "1 webhook call rescheduled.\n",
+        )
+        self.assertEqual(self.ids("list", "-nextattempt", ">30m"), [first])
+        self.good("queue", "webhook", "schedule", "-now", "0s")
+        self.assertEqual(self.ids("list", "-nextattempt", ">30m"), [])
+        self.bad("queue", "webhook", "schedule", "soon")
+        self.assertEqual(
+            self.good("queue", "webhook", "cancel", "-event", "failed"),
+            "1 webhook call canceled.\n",
+        )
+        self.assertEqual(self.ids("list"), [first])
+        self.assertEqual(self.ids("retired", "list", "-lastactivity", ">-1h"), [second])
+        row = self.good("queue", "webhook", "retired", "list").splitlines()[1]
+        self.assertIn(" failed ", row)
+        self.assertIn("canceled by admin", row)
+        printed = json.loads(self.good("queue", "webhook", "retired", "print", second))
+        self.assertEqual((printed["Authorization"], printed["Success"]), (True, False))
+        self.assertIn("no webhook call", self.bad("queue", "webhook", "print", second))
+        self.bad("queue", "webhook", "retired", "print", first)
+
+    def test_superseded(self) -> None:
+        first, second = self.add("delayed", queue_msg_id=7), self.add(queue_msg_id=7)
+        row = self.good("queue", "webhook", "retired", "list").splitlines()[1]
+        self.assertEqual(row.split()[0], str(first))
+        self.assertIn(f"superseded by {second}", row)
 
 
 class AdminPasswordTests(SynchronousTestCase):
