@@ -10,6 +10,7 @@ from moxtw.store.errors import NoSuchAccount, StoreError
 from moxtw.store.model import Account
 from moxtw.store.repair import WrongSizes
 from moxtw.store.reparse import Reparsed, reparse_account, reparse_contents
+from moxtw.store.rethread import KeysMissing, Rethreaded, reassign_threads
 
 Tell = Callable[[str], object]
 
@@ -130,5 +131,25 @@ async def reparse(ctx: AdminContext, caller: Caller, name: str, tell: Tell) -> R
         messages=done.messages,
         changed=done.changed,
         problems=len(done.problems) or None,
+    )
+    return done
+
+
+async def rethread(ctx: AdminContext, caller: Caller, name: str, tell: Tell) -> Rethreaded:
+    """Assign the threads of an account anew."""
+    account = await _account(ctx, name)
+
+    def progress(count: int) -> None:
+        if count % 10_000 == 0:
+            tell(f"{name}: {count} messages")
+
+    try:
+        done = await reassign_threads(ctx.store, account.id, progress)
+    except KeysMissing as exc:
+        raise OperationError("user", f"account {name}: {exc}") from exc
+    except StoreError as exc:
+        raise OperationError("server", f"threads of account {name}: {exc}") from exc
+    ctx.done(
+        caller, "threads assigned anew", account=name, threads=done.threads, changed=done.changed
     )
     return done

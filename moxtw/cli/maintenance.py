@@ -51,3 +51,8 @@ def fixmsgsize(invocation: Invocation) -> None:
 def reparse(invocation: Invocation) -> None:
     """``moxtw reparse``."""
     _told(invocation, "reparse")
+
+
+def reassignthreads(invocation: Invocation) -> None:
+    """``moxtw reassignthreads``."""
+    _told(invocation, "reassignthreads")

@@ -129,6 +129,17 @@ Needed after a damage only. Messages that cannot be read are printed, and the ex
         (0, 1),
     ),
     Command(
+        "reassignthreads",
+        "[account]",
+        "maintenance:reassignthreads",
+        """Assign the threads of messages anew, of an account or of all accounts.
+
+By the running server. A message goes to its thread when it is added, and stays there, also if
+what it answers comes later; this brings those together. All changes of an account are made at
+once, or none.""",
+        (0, 1),
+    ),
+    Command(
         "ensureparsed",
         "account",
         "datadir:ensureparsed",

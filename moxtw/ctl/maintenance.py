@@ -124,6 +124,14 @@ async def _reparse(ctx: AdminContext, caller: Caller, name: str) -> Answer:
     return await _repair(ctx, name, one, "could not be read")
 
 
+async def _rethread(ctx: AdminContext, caller: Caller, name: str) -> Answer:
+    async def one(each: str, tell: Tell) -> tuple[Sequence[str], str]:
+        done = await repair.rethread(ctx, caller, each, tell)
+        return (), f"{done.messages} messages in {done.threads} threads, {done.changed} changed"
+
+    return await _repair(ctx, name, one, "have no thread")
+
+
 async def _repair(
     ctx: AdminContext,
     name: str,
@@ -157,6 +165,7 @@ MAINTENANCE: Final[dict[str, Command]] = {
     "backup": Command(_backup, 2),
     "retrain": Command(_retrain, 1),
     "recalculatemailboxcounts": Command(_recount, 1),
+    "reassignthreads": Command(_rethread, 1),
     "reparse": Command(_reparse, 1),
     "fixmsgsize": Command(_fix_sizes, 1),
 }

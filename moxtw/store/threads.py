@@ -16,6 +16,9 @@ from moxtw.store.schema import message_meta, messages
 from moxtw.store.tx import Statement, Tx
 
 _DAY: Final = 86400 * 1_000_000
+SUBJECT_BEFORE: Final = 28 * _DAY
+SUBJECT_AFTER: Final = _DAY
+"""Microseconds that a message with the same subject may be older, or newer."""
 # References looked at: a hostile header may have thousands.
 _MAX_REFERENCES: Final = 50
 # Ancestors kept for a message; deeper chains keep the nearest ones and stay in their thread.
@@ -96,8 +99,8 @@ def place(
             a=account_id,
             s=parsed.subject_base,
             mailbox=mailbox_orig_id,
-            after=received - 28 * _DAY,
-            before=received + _DAY,
+            after=received - SUBJECT_BEFORE,
+            before=received + SUBJECT_AFTER,
         )
         if row is not None:
             return _below(row, True)

@@ -181,6 +181,8 @@ class BackupTests(LiveCase):
         server.start()
         self.assertIn("sizes of 4 messages", self.moxtw(server, "fixmsgsize"))
         self.assertIn("20 messages, 0 changed", self.moxtw(server, "reparse"))
+        # They have no Message-ID.
+        self.assertIn("20 messages in 20 threads", self.moxtw(server, "reassignthreads", "mjl"))
         out = self.moxtw(server, "recalculatemailboxcounts", "mjl")
         self.assertIn("total 7 becomes 20", out)
         self.assertIn("no account", self.refused(server, "recalculatemailboxcounts", "nobody"))
