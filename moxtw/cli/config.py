@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from moxtw.cli.command import CommandError
 from moxtw.cli.invocation import Invocation
 from moxtw.cli.output import table
+
+if TYPE_CHECKING:
+    from moxtw.config.dynamic import Dynamic
+    from moxtw.config.static import Static
+    from moxtw.mail.domain import Domain
 
 
 def test(invocation: Invocation) -> None:
@@ -65,27 +71,31 @@ def example(invocation: Invocation) -> None:
 
 def client_config(invocation: Invocation) -> None:
     """``moxtw clientconfig``."""
-    from types import SimpleNamespace
-    from typing import Any
-
-    from moxtw.config.clientconfig import ADVICE, client_config_entries
     from moxtw.mail.domain import DomainError, parse_domain
 
     static = invocation.static()
-    view: Any = SimpleNamespace(static=static, dynamic=invocation.dynamic(static))
+    dynamic = invocation.dynamic(static)
     try:
         domain = parse_domain(invocation.args[0])
-        entries = client_config_entries(view, domain)
+        invocation.write(client_settings(static, dynamic, domain))
     except DomainError as exc:
         raise CommandError(f"domain {invocation.args[0]!r}: {exc}") from exc
     except KeyError:
         raise CommandError(f"domain {domain.name} is not configured") from None
+
+
+def client_settings(static: Static, dynamic: Dynamic, domain: Domain) -> str:
+    """A table of what mail programs are set to, and advice. Raises KeyError for no domain."""
+    from types import SimpleNamespace
+
+    from moxtw.config.clientconfig import ADVICE, client_config_entries
+
+    view: Any = SimpleNamespace(static=static, dynamic=dynamic)
     rows = [
         (entry.protocol, entry.host.name, str(entry.port), entry.listener, entry.note)
-        for entry in entries
+        for entry in client_config_entries(view, domain)
     ]
-    invocation.write(table(("PROTOCOL", "HOST", "PORT", "LISTENER", "NOTE"), rows))
-    invocation.write("\n" + ADVICE)
+    return table(("PROTOCOL", "HOST", "PORT", "LISTENER", "NOTE"), rows) + "\n" + ADVICE
 
 
 def printservice(invocation: Invocation) -> None:
@@ -97,11 +107,11 @@ def printservice(invocation: Invocation) -> None:
         data = Path(os.path.normpath(invocation.static().data_path))
     else:
         invocation.warn(f"{path} does not exist yet: taking {data} for the data directory")
-    invocation.write(service_unit(_program(), path, data))
+    invocation.write(service_unit(program(), path, data))
 
 
-def _program() -> list[str]:
-    """How to start this program."""
+def program() -> list[str]:
+    """How to start this program: the words of a command line."""
     script = os.path.abspath(sys.argv[0])
     if os.path.basename(script) == "moxtw" and os.access(script, os.X_OK):
         return [script]

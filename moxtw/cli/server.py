@@ -68,7 +68,7 @@ def localserve(invocation: Invocation) -> int:
             f"{directory} was made for {', '.join(sorted(listening))}: use another -dir, or "
             f"change IPs in {invocation.config_path}"
         )
-    fresh = _set_first_password(static, files.ACCOUNT, files.PASSWORD)
+    fresh = set_first_password(static, files.ACCOUNT, files.PASSWORD)
     _describe(invocation, directory, static, made=made, fresh=fresh)
     if invocation.switch("initonly"):
         return 0
@@ -76,7 +76,7 @@ def localserve(invocation: Invocation) -> int:
     return _serve(invocation, directory / "mox.conf", localserve=True)
 
 
-def _set_first_password(static: Static, account: str, password: str) -> bool:
+def set_first_password(static: Static, account: str, password: str) -> bool:
     """Give an account its first password, in the database itself; says whether it had none."""
     from moxtw.sasl.password import derive
     from moxtw.service.policy import first_mailboxes

@@ -9,9 +9,11 @@ from moxtw.cli.table_maintenance import MAINTENANCE_COMMANDS
 from moxtw.cli.table_queue import QUEUE_COMMANDS
 from moxtw.cli.table_safety import SAFETY_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
+from moxtw.cli.table_setup import SETUP_COMMANDS
 from moxtw.cli.table_transfers import TRANSFER_COMMANDS
 
 _ALL = (
+    *SETUP_COMMANDS,
     Command(
         "serve",
         "",

@@ -59,9 +59,10 @@ LOCALSERVE_SELECTOR: Final = "localserve"
 class Quickstart:
     """What quickstart found out or was told.
 
-    `nat_ips` are the public addresses if `public_ips` are behind NAT. `existing_webserver`:
-    the ports 80 and 443 belong to another program. `selectors` are DKIM selectors with the files
-    of their keys, of which `sign` are used.
+    `nat_ips` are the public addresses if `public_ips` are behind NAT, `ips_nated` says that
+    those are not known. `existing_webserver`: the ports 80 and 443 belong to another program.
+    `selectors` are DKIM selectors with the files of their keys, of which `sign` are used.
+    `resolvers` are asked instead of those of the system.
     """
 
     address: Address
@@ -76,6 +77,16 @@ class Quickstart:
     sign: Sequence[str] = ()
     policy_id: str = ""
     existing_webserver: bool = False
+    ips_nated: bool = False
+    data_dir: str = "../data"
+    resolvers: Sequence[str] = ()
+
+
+def quickstart_ports(*, existing_webserver: bool) -> list[tuple[bool, int]]:
+    """What the listeners of quickstart need: whether on loopback addresses, and the port."""
+    public = (25, 465, 993) if existing_webserver else (25, 465, 993, 80, 443)
+    internal = (1080, 81, 8010) if existing_webserver else (80, 8010)
+    return [*((False, port) for port in public), *((True, port) for port in internal)]
 
 
 def quickstart_static(q: Quickstart) -> Static:
@@ -115,6 +126,7 @@ def quickstart_static(q: Quickstart) -> Static:
     public = Listener(
         ips=tuple(q.public_ips),
         nat_ips=tuple(q.nat_ips),
+        ips_nated=q.ips_nated,
         tls=tls,
         smtp=ListenerSMTP(enabled=True),
         submissions=ListenerSubmissions(enabled=True),
@@ -134,10 +146,11 @@ def quickstart_static(q: Quickstart) -> Static:
         issuer_domain_name="letsencrypt.org",
     )
     return Static(
-        data_dir="../data",
+        data_dir=q.data_dir,
         log_level="debug",
         user=q.user,
         hostname=hostname,
+        resolvers=tuple(q.resolvers),
         acme={} if existing else {"letsencrypt": letsencrypt},
         admin_password_file="adminpasswd",
         listeners={"internal": internal, "public": public},
