@@ -1,10 +1,12 @@
 """The writer thread: jobs share commits, each gets its own result."""
 
+import threading
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from moxtw.store import accounts
+from moxtw.store import accounts, db
 from moxtw.store.db import Store
 from moxtw.store.errors import NoSuchAccount, StoreClosed
 
@@ -31,10 +33,30 @@ class GroupCommitTests(TestCase):
     def light(self, result):
         return self.store.write(lambda tx: result)
 
+    def hold(self):
+        """Keep the writer busy with a job. Returns the event that lets it go on, and the job.
+
+        What is written meanwhile is there before the writer looks, however the threads run.
+        """
+        self.patch(db, "_BATCH_SECONDS", 20)
+        running, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+
+        def wait(tx):
+            running.set()
+            return go.wait(20)
+
+        held = self.store.write(wait)
+        self.assertTrue(running.wait(20))
+        return go, held
+
     async def test_jobs_of_one_turn_share_a_commit(self):
-        results = await gatherResults([self.light(i) for i in range(100)])
-        self.assertEqual(results, list(range(100)))
-        self.assertEqual(self.batches, [100])
+        go, held = self.hold()
+        jobs = [self.light(i) for i in range(100)]
+        go.set()
+        await held
+        self.assertEqual(await gatherResults(jobs), list(range(100)))
+        self.assertEqual(self.batches, [1, 100])
 
     async def test_alone_nobody_waits_for_others(self):
         for i in range(20):
@@ -43,10 +65,13 @@ class GroupCommitTests(TestCase):
 
     async def test_fewer_than_last_time(self):
         """The writer waits a moment for the others, who do not come."""
-        await gatherResults([self.light(i) for i in range(10)])
+        go, held = self.hold()
+        jobs = [self.light(i) for i in range(10)]
+        go.set()
+        await gatherResults([held, *jobs])
         await self.light(1)
         await self.light(2)
-        self.assertEqual(self.batches, [10, 1, 1])
+        self.assertEqual(self.batches, [1, 10, 1, 1])
 
     async def test_failing_job_hurts_only_itself(self):
         good, bad, last = (

@@ -13,7 +13,7 @@ DIRECT_IP = "127.0.0.3"
 ZONE: dict[str, Any] = {
     "a.example": {"MX": ["10 mail.a.example."]},
     "mail.a.example": {"A": ["127.0.0.1"]},
-    "pf.example": {"MX": ["5 mx.pf.example."]},
+    "pf.example": {"MX": ["5 mx.pf.example."], "TXT": ["v=spf1 ip4:127.0.0.0/8 -all"]},
     "mx.pf.example": {"A": [DIRECT_IP]},
     "localhost": {"A": ["127.0.0.1"]},
 }
