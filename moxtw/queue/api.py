@@ -20,6 +20,7 @@ from moxtw.store.queuerecord import Queued, Result, Retired
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1, title="int32")]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1, title="int64")]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 IP = NewType("IP", str)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,7 +107,7 @@ class RetiredSort(msgspec.Struct, forbid_unknown_fields=True):
 class MsgResult(msgspec.Struct):
     """The result of a delivery attempt."""
 
-    Start: datetime
+    Start: Time
     Duration: Int64
     Success: bool
     Code: Int32
@@ -119,7 +120,7 @@ class Msg(msgspec.Struct):
 
     ID: Int64
     BaseID: Int64
-    Queued: datetime
+    Queued: Time
     Hold: bool
     SenderAccount: str
     SenderLocalpart: Localpart
@@ -132,8 +133,8 @@ class Msg(msgspec.Struct):
     Attempts: Int32
     MaxAttempts: Int32
     DialedIPs: dict[str, list[IP]]
-    NextAttempt: datetime
-    LastAttempt: datetime | None
+    NextAttempt: Time
+    LastAttempt: Time | None
     Results: list[MsgResult]
     Has8bit: bool
     SMTPUTF8: bool
@@ -155,7 +156,7 @@ class MsgRetired(msgspec.Struct):
 
     ID: Int64
     BaseID: Int64
-    Queued: datetime
+    Queued: Time
     SenderAccount: str
     SenderLocalpart: Localpart
     SenderDomainStr: str
@@ -166,7 +167,7 @@ class MsgRetired(msgspec.Struct):
     Attempts: Int32
     MaxAttempts: Int32
     DialedIPs: dict[str, list[IP]]
-    LastAttempt: datetime | None
+    LastAttempt: Time | None
     Results: list[MsgResult]
     Has8bit: bool
     SMTPUTF8: bool
@@ -179,10 +180,10 @@ class MsgRetired(msgspec.Struct):
     RequireTLS: bool | None
     FutureReleaseRequest: str
     Extra: dict[str, str]
-    LastActivity: datetime
+    LastActivity: Time
     RecipientAddress: str
     Success: bool
-    KeepUntil: datetime
+    KeepUntil: Time
 
 
 # -- From rows -------------------------------------------------------------------------------

@@ -5,13 +5,12 @@ Field names are those on the wire. Times are RFC 3339 timestamps, durations nano
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from moxtw.queue import hooktypes
-from moxtw.queue.api import FilterError, Int32, Int64, moment, most, order_by, timestamp
+from moxtw.queue.api import FilterError, Int32, Int64, Time, moment, most, order_by, timestamp
 from moxtw.store import hooksdb
 from moxtw.store.hooklists import INCOMING, HookQuery
 from moxtw.store.queuelists import Order
@@ -75,7 +74,7 @@ class HookRetiredSort(msgspec.Struct, forbid_unknown_fields=True):
 class HookResult(msgspec.Struct):
     """The result of a call: Code is the HTTP status, 0 if there was no response."""
 
-    Start: datetime
+    Start: Time
     Duration: Int64
     URL: str
     Success: bool
@@ -99,9 +98,9 @@ class Hook(msgspec.Struct):
     IsIncoming: bool
     OutgoingEvent: str
     Payload: str
-    Submitted: datetime
+    Submitted: Time
     Attempts: Int32
-    NextAttempt: datetime
+    NextAttempt: Time
     Results: list[HookResult]
 
 
@@ -123,13 +122,13 @@ class HookRetired(msgspec.Struct):
     IsIncoming: bool
     OutgoingEvent: str
     Payload: str
-    Submitted: datetime
+    Submitted: Time
     SupersededByID: Int64
     Attempts: Int32
     Results: list[HookResult]
     Success: bool
-    LastActivity: datetime
-    KeepUntil: datetime
+    LastActivity: Time
+    KeepUntil: Time
 
 
 # -- From rows -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from twisted.web.http import Request
 from moxtw.admin.context import AdminContext
 from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
+from moxtw.web import openapi
 from moxtw.web.accountapi import AccountAPI, registry
 from moxtw.web.conversions import error_of
 from moxtw.web.exporting import Exporting
@@ -39,7 +40,8 @@ def upload_limit(sessions: StoredSessions) -> Callable[[Any], int]:
 _INDEX = """\
 <h1>Your account</h1>
 <p>Settings of your mail account are changed with JSON calls below
-<a href="api/"><code>api/</code></a>, where a description of all functions and types is. A call
+<a href="api/"><code>api/</code></a>, where a description of all functions and types is, also
+<a href="api/openapi.json">for OpenAPI</a>. A call
 is a <code>POST</code> of <code>{"params": [...]}</code> to
 <code>api/&lt;Function&gt;</code> with content type <code>application/json</code>, after
 <code>LoginPrep</code> and <code>Login</code>.</p>
@@ -74,6 +76,7 @@ def make_account(
         errors=error_of,
         clock=ctx.clock,
     ).route(app)
+    openapi.route(app, registry, KIND)
 
     Importing(ctx, auth, origin).route(app)
     Exporting(ctx, auth, origin, KIND).route(app)

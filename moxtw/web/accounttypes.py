@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
-from typing import Annotated
 
 import msgspec
 from msgspec import field
@@ -13,9 +11,7 @@ from moxtw.mail.readable import NameAddress, Structure
 from moxtw.queue.hooktypes import no_structure
 from moxtw.web.admintypes import ZERO_TIME
 from moxtw.web.configtypes import ApiStruct
-from moxtw.web.typewords import Int32, Int64
-
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
+from moxtw.web.typewords import Int32, Int64, Time
 
 
 class ImportProgress(ApiStruct):
@@ -28,7 +24,7 @@ class Suppression(ApiStruct):
     """An address that the account sends nothing to."""
 
     id: Int64 = 0
-    created: datetime = ZERO_TIME
+    created: Time = ZERO_TIME
     account: str = ""
     base_address: str = ""
     original_address: str = ""

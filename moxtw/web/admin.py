@@ -11,6 +11,7 @@ from moxtw.admin import adminpassword
 from moxtw.admin.context import AdminContext, OperationError
 from moxtw.log import Logger
 from moxtw.ratelimit import Limiter
+from moxtw.web import openapi
 from moxtw.web.adminapi import AdminAPI, registry
 from moxtw.web.conversions import error_of
 from moxtw.web.pages import page
@@ -19,12 +20,15 @@ from moxtw.web.sessions import ADMIN_ACCOUNT, LoginRefused, MemorySessions, Sess
 from moxtw.web.storedsessions import recorder
 from moxtw.web.visit import Origin, Visit
 
-log = Logger("webadmin")
+KIND = "webadmin"
+
+log = Logger(KIND)
 
 _INDEX = """\
 <h1>moxtw administration</h1>
 <p>This server is administered with JSON calls below <a href="api/"><code>api/</code></a>, where
-a description of all functions and types is. A call is a <code>POST</code> of
+a description of all functions and types is, also
+<a href="api/openapi.json">for OpenAPI</a>. A call is a <code>POST</code> of
 <code>{"params": [...]}</code> to <code>api/&lt;Function&gt;</code> with content type
 <code>application/json</code>, after <code>LoginPrep</code> and <code>Login</code>.</p>
 <p>The same operations are on the command line: see <code>moxtw help config</code> and
@@ -53,11 +57,11 @@ def make_admin(
         return ADMIN_ACCOUNT, ""
 
     auth = WebAuth(
-        "webadmin",
+        KIND,
         path,
         sessions,
         authenticate=authenticate,
-        record=recorder(ctx.store, "webadmin"),
+        record=recorder(ctx.store, KIND),
         limiter=limiter,
         clock=ctx.clock,
     )
@@ -70,6 +74,7 @@ def make_admin(
         errors=error_of,
         clock=ctx.clock,
     ).route(app)
+    openapi.route(app, registry, KIND)
 
     @app.route("/")  # type: ignore[type-var]
     def index(request: Request) -> Response:

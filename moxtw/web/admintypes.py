@@ -9,7 +9,7 @@ from typing import Final, NewType
 from msgspec import field
 
 from moxtw.web.configtypes import ApiStruct, Domain, WebHandler
-from moxtw.web.typewords import Int32, Int64
+from moxtw.web.typewords import Int32, Int64, Time
 
 ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -64,7 +64,7 @@ class TLSPublicKey(ApiStruct):
     """The public key of a TLS client certificate."""
 
     fingerprint: str = ""
-    created: datetime = ZERO_TIME
+    created: Time = ZERO_TIME
     type: str = ""
     name: str = ""
     no_imap_preauth: bool = False
@@ -77,8 +77,8 @@ class LoginAttempt(ApiStruct):
     """Login attempts of the same kind, counted."""
 
     key: bytes = b""
-    last: datetime = ZERO_TIME
-    first: datetime = ZERO_TIME
+    last: Time = ZERO_TIME
+    first: Time = ZERO_TIME
     count: Int64 = 0
     account_name: str = ""
     login_address: str = ""

@@ -13,13 +13,20 @@ from moxtw.admin.context import OperationError
 from moxtw.config import JSONError, from_json, json_value
 from moxtw.store.credentials import TLSKey
 from moxtw.web.admintypes import ZERO_TIME, TLSPublicKey
-from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError, PlainError, plain
+from moxtw.web.rpc import (
+    SERVER_ERROR,
+    USER_ERROR,
+    USER_NOT_FOUND,
+    ApiError,
+    PlainError,
+    plain,
+)
 from moxtw.web.visit import Visit
 
 T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CODES: Final = {"user": USER_ERROR, "notFound": "user:notFound", "server": SERVER_ERROR}
+_CODES: Final = {"user": USER_ERROR, "notFound": USER_NOT_FOUND, "server": SERVER_ERROR}
 
 
 def error_of(exc: Exception) -> ApiError | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from moxtw.admin.check.types import STSMX, Mode, Pair
 from moxtw.queue.api import Domain
-from moxtw.web.typewords import Int32, Int64
+from moxtw.web.typewords import Int32, Int64, Time
 
 # -- DMARC ---------------------------------------------------------------------------------
 
@@ -146,7 +144,7 @@ class Evaluation(msgspec.Struct):
 
     ID: Int64
     PolicyDomain: str
-    Evaluated: datetime
+    Evaluated: Time
     Optional: bool
     IntervalHours: Int32
     Addresses: list[str]
@@ -167,9 +165,9 @@ class SuppressAddress(msgspec.Struct):
     """An address that no DMARC reports are sent to."""
 
     ID: Int64
-    Inserted: datetime
+    Inserted: Time
     ReportingAddress: str
-    Until: datetime
+    Until: Time
     Comment: str
 
 
@@ -179,8 +177,8 @@ class SuppressAddress(msgspec.Struct):
 class TLSRPTDateRange(msgspec.Struct):
     """The period of a report."""
 
-    Start: datetime
-    End: datetime
+    Start: Time
+    End: Time
 
 
 class ResultPolicy(msgspec.Struct):
@@ -257,8 +255,8 @@ class TLSResult(msgspec.Struct):
     PolicyDomain: str
     DayUTC: str
     RecipientDomain: str
-    Created: datetime
-    Updated: datetime
+    Created: Time
+    Updated: Time
     IsHost: bool
     SendReport: bool
     SentToRecipientDomain: bool
@@ -271,9 +269,9 @@ class TLSRPTSuppressAddress(msgspec.Struct):
     """An address that no TLS reports are sent to."""
 
     ID: Int64
-    Inserted: datetime
+    Inserted: Time
     ReportingAddress: str
-    Until: datetime
+    Until: Time
     Comment: str
 
 
@@ -284,10 +282,10 @@ class PolicyRecord(msgspec.Struct):
     """An MTA-STS policy of another domain that is kept."""
 
     Domain: str
-    Inserted: datetime
-    ValidEnd: datetime
-    LastUpdate: datetime
-    LastUse: datetime
+    Inserted: Time
+    ValidEnd: Time
+    LastUpdate: Time
+    LastUse: Time
     Backoff: bool
     RecordID: str
     Version: str

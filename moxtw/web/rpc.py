@@ -37,6 +37,7 @@ BAD_REQUEST: Final = "sherpa:badRequest"
 BAD_PARAMS: Final = "sherpa:badParams"
 SERVER_ERROR: Final = "server:error"
 USER_ERROR: Final = "user:error"
+USER_NOT_FOUND: Final = "user:notFound"
 
 MAX_BODY: Final = 1 << 20
 """Longest request body in bytes."""
@@ -247,7 +248,7 @@ class Endpoint:
         if request.method not in (b"GET", b"HEAD"):
             return self._not_allowed("GET, HEAD")
         metrics.sherpa_json_requests_total.labels(self._registry.label).inc()
-        return _json(200, self._registry.describe(), {"Cache-Control": "no-cache"})
+        return json_answer(200, self._registry.describe(), {"Cache-Control": "no-cache"})
 
     def _not_allowed(self, allow: str) -> Response:
         metrics.sherpa_protocol_errors_total.labels(self._registry.label).inc()
@@ -278,12 +279,12 @@ class Endpoint:
             metrics.sherpa_requests_total.labels(label, known).inc()
             params = self._registry.decode(fn, body)
             if fn is _DOCS:
-                return _json(200, {"result": self._registry.describe()})
+                return json_answer(200, {"result": self._registry.describe()})
             result = await fn.handler(call, *params)
             metrics.sherpa_requests_duration_seconds.labels(label, known).observe(
                 self._clock.seconds() - started
             )
-            return _json(200, {"result": result}, call.headers)
+            return json_answer(200, {"result": result}, call.headers)
         except PlainError as exc:
             return plain(exc.status, visit.text(str(exc)), exc.headers)
         except ApiError as exc:
@@ -306,7 +307,7 @@ class Endpoint:
         else:
             log.debug("api error", cid=visit.cid, function=function, code=error.code, err=error)
         body = {"error": {"code": error.code, "message": visit.text(str(error))}}
-        return _json(error.status, body, error.headers)
+        return json_answer(error.status, body, error.headers)
 
 
 async def _no_call(call: Call) -> None:
@@ -335,7 +336,8 @@ def _check_content_type(text: str, *, any_form: bool) -> None:
     raise ApiError(BAD_REQUEST, f"content type {media!r} instead of application/json")
 
 
-def _json(status: int, body: Any, headers: HeaderDict | None = None) -> Response:
+def json_answer(status: int, body: Any, headers: HeaderDict | None = None) -> Response:
+    """An answer in JSON, which caches do not keep if the headers say nothing else."""
     return Response(
         status,
         {

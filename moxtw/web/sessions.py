@@ -21,7 +21,7 @@ from moxtw import metrics
 from moxtw.admin.clock import Clock, sleep
 from moxtw.log import Logger
 from moxtw.ratelimit import Limiter
-from moxtw.web.rpc import ApiError, Call, PlainError
+from moxtw.web.rpc import USER_ERROR, ApiError, Call, PlainError
 from moxtw.web.visit import HeaderDict, Visit, header
 
 log = Logger("webauth")
@@ -178,12 +178,12 @@ class WebAuth:
         cookie = _cookie(call.request, f"{self._kind}login")
         if cookie is None:
             raise ApiError(
-                "user:error",
+                USER_ERROR,
                 "missing login cookie; it is valid for 30 seconds, and if there is a reverse "
                 f"proxy in front, it has to keep the path {self._path}",
             )
         if not hmac.compare_digest(cookie.encode(), token.encode()):
-            raise ApiError("user:error", "login token does not match the login cookie")
+            raise ApiError(USER_ERROR, "login token does not match the login cookie")
         visit = call.visit
         now = self._limit(visit)
         try:

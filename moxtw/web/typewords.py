@@ -17,6 +17,7 @@ import msgspec
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1, title="int32")]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1, title="int64")]
 UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1, title="uint16")]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _SCALARS: Final[dict[Any, list[str]]] = {
     str: ["string"],

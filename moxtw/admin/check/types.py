@@ -10,7 +10,7 @@ import msgspec
 from moxtw.queue.api import Domain, Int32
 
 UInt16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1, title="uint16")]
-UInt64 = Annotated[int, msgspec.Meta(ge=0, le=2**64 - 1, title="uint64")]
+UInt64 = Annotated[int, msgspec.Meta(ge=0, title="uint64")]
 RUA = NewType("RUA", str)
 
 

@@ -19,8 +19,8 @@ from moxtw.tlspolicy import tlsrpt
 from moxtw.web import reporttypes as types
 from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.conversions import time_of
-from moxtw.web.rpc import USER_ERROR, ApiError, Call
-from moxtw.web.typewords import Int64
+from moxtw.web.rpc import Call
+from moxtw.web.typewords import Int64, Time
 
 _INT32_MAX = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,9 +28,7 @@ _LATEST = 253402300799 * 1_000_000  # the end of year 9999
 
 
 def _micro(time: datetime) -> int:
-    """Microseconds since the epoch. Raises ApiError."""
-    if time.tzinfo is None:
-        raise ApiError(USER_ERROR, "a time needs its zone")
+    """Microseconds since the epoch."""
     difference = time - _EPOCH
     return (difference.days * 86400 + difference.seconds) * 1_000_000 + difference.microseconds
 
@@ -113,7 +111,7 @@ def _feedback(stored: StoredFeedback) -> types.DomainFeedback:
 
 @registry.function("reports")
 async def DMARCReports(
-    call: Call, start: datetime, end: datetime, domain: str
+    call: Call, start: Time, end: Time, domain: str
 ) -> list[types.DomainFeedback]:
     """DMARC reports of others that end in a period, about a domain, or about all for ''."""
     found = await reports.dmarc_reports(*admin_of(call), _micro(start), _micro(end), domain)
@@ -132,7 +130,7 @@ def _int32(number: int) -> int:
 
 @registry.function("domainSummaries")
 async def DMARCSummaries(
-    call: Call, start: datetime, end: datetime, domain: str
+    call: Call, start: Time, end: Time, domain: str
 ) -> list[types.DMARCSummary]:
     """Counts of messages in DMARC reports that end in a period, for each domain."""
     found = await reports.dmarc_summaries(*admin_of(call), _micro(start), _micro(end), domain)
@@ -200,7 +198,7 @@ async def DMARCRemoveEvaluations(call: Call, domain: str) -> None:
 
 @registry.function()
 async def DMARCSuppressAdd(
-    call: Call, reportingAddress: str, until: datetime, comment: str
+    call: Call, reportingAddress: str, until: Time, comment: str
 ) -> None:
     """Send no DMARC reports to an address until a time."""
     await reports.suppress(*admin_of(call), "dmarc", reportingAddress, _micro(until), comment)
@@ -224,7 +222,7 @@ async def DMARCSuppressRemove(call: Call, id: Int64) -> None:
 
 
 @registry.function()
-async def DMARCSuppressExtend(call: Call, id: Int64, until: datetime) -> None:
+async def DMARCSuppressExtend(call: Call, id: Int64, until: Time) -> None:
     """Change until when an address gets no DMARC reports."""
     await reports.extend_suppression(*admin_of(call), "dmarc", id, _micro(until))
 
@@ -276,7 +274,7 @@ def _report(stored: StoredReport) -> types.TLSReportRecord:
 
 @registry.function("reports")
 async def TLSReports(
-    call: Call, start: datetime, end: datetime, policyDomain: str
+    call: Call, start: Time, end: Time, policyDomain: str
 ) -> list[types.TLSReportRecord]:
     """TLS reports of others that end in a period, about a domain, or about all for ''."""
     found = await reports.tls_reports(
@@ -293,7 +291,7 @@ async def TLSReportID(call: Call, domain: str, reportID: Int64) -> types.TLSRepo
 
 @registry.function("domainSummaries")
 async def TLSRPTSummaries(
-    call: Call, start: datetime, end: datetime, policyDomain: str
+    call: Call, start: Time, end: Time, policyDomain: str
 ) -> list[types.TLSRPTSummary]:
     """Counts of sessions in TLS reports that end in a period, for each domain."""
     found = await reports.tls_summaries(
@@ -356,7 +354,7 @@ async def LookupTLSRPTRecord(
 
 @registry.function()
 async def TLSRPTSuppressAdd(
-    call: Call, reportingAddress: str, until: datetime, comment: str
+    call: Call, reportingAddress: str, until: Time, comment: str
 ) -> None:
     """Send no TLS reports to an address until a time."""
     await reports.suppress(*admin_of(call), "tls", reportingAddress, _micro(until), comment)
@@ -380,7 +378,7 @@ async def TLSRPTSuppressRemove(call: Call, id: Int64) -> None:
 
 
 @registry.function()
-async def TLSRPTSuppressExtend(call: Call, id: Int64, until: datetime) -> None:
+async def TLSRPTSuppressExtend(call: Call, id: Int64, until: Time) -> None:
     """Change until when an address gets no TLS reports."""
     await reports.extend_suppression(*admin_of(call), "tls", id, _micro(until))
 

@@ -164,6 +164,11 @@ class AccountTests(AccountCase):
         status, content = self.request("GET", "")
         self.assertEqual((status, b"api/" in content), (200, True))
         self.assertEqual(self.request("GET", "nothing")[0], 404)
+        kept = dict(self.headers)
+        self.headers.clear()
+        status, content = self.request("GET", "api/openapi.json")
+        self.assertEqual((status, json.loads(content)["openapi"]), (200, "3.1.0"))
+        self.headers.update(kept)
         self.assertEqual(len(self.call("Version")), 3)
 
     def test_account(self) -> None:

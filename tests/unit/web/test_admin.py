@@ -163,6 +163,11 @@ class AdminTests(AdminCase):
         self.assertIn(b"api/", content)
         self.assertEqual(self.request("POST", "")[0], 405)
         self.assertEqual(self.request("GET", "nothing")[0], 404)
+        kept = dict(self.headers)
+        self.headers.clear()
+        status, content = self.request("GET", "api/openapi.json")
+        self.assertEqual((status, json.loads(content)["openapi"]), (200, "3.1.0"))
+        self.headers.update(kept)
         status, content = self.request("GET", "api/")
         names = {fn["Name"] for fn in json.loads(content)["Functions"]}
         self.assertLessEqual({"Domains", "AccountAdd", "QueueList", "LogLevels"}, names)
