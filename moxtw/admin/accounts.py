@@ -94,9 +94,9 @@ async def save_settings(
     max_first_time: int,
     quota: int,
     first_time_sender_delay: bool,
-    no_custom_password: bool,
+    no_custom_password: bool | None = None,
 ) -> None:
-    """Change the limits of an account."""
+    """Change the limits of an account; `no_custom_password` None leaves that as it is."""
     await ctx.change(
         lambda dynamic: edit.account_settings(
             dynamic,

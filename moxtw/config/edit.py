@@ -369,9 +369,11 @@ def account_settings(
     max_first_time_recipients_per_day: int,
     quota_message_size: int,
     first_time_sender_delay: bool,
-    no_custom_password: bool,
+    no_custom_password: bool | None = None,
 ) -> Dynamic:
-    """Change what an admin sets for an account."""
+    """Change what an admin sets for an account; None leaves things as they are."""
+    if no_custom_password is None:
+        no_custom_password = find_account(dynamic, name).no_custom_password
     return account_save(
         dynamic,
         name,

@@ -70,7 +70,8 @@ def document(registry: Registry, kind: str) -> dict[str, Any]:
     functions = registry.functions.values()
     taken, given = _Types(_parameter_schema), _Types(_result_schema)
     for fn in functions:
-        taken.add(hint for _, hint in fn.params)
+        for form in (fn, fn.older):
+            taken.add(hint for _, hint in (form.params if form else ()))
         given.add(hint for _, hint in fn.results)
     results = given.make({})
     objects = [name for name, schema in results.items() if schema.get("type") == "object"]
@@ -122,7 +123,10 @@ def _operation(fn: Function, taken: _Types, given: _Types) -> dict[str, Any]:
         operation["description"] = more
     if fn.open:
         operation["security"] = [{"login": []}] if fn.name == "Login" else []
-    body = _object({"params": _params(fn, taken)})
+    params = _params(fn, taken)
+    if fn.older is not None:
+        params = {"anyOf": [params, {**_params(fn.older, taken), "deprecated": True}]}
+    body = _object({"params": params})
     operation["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": body}},

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -85,7 +85,10 @@ Handler = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A registered function with its compiled annotations."""
+    """A registered function with its compiled annotations.
+
+    `older` is the same with the parameters that it once had, if clients may still send them.
+    """
 
     name: str
     handler: Handler
@@ -95,6 +98,7 @@ class Function:
     results: tuple[tuple[str, Any], ...]
     open: bool
     any_form: bool
+    older: Function | None = None
 
 
 class Registry:
@@ -120,31 +124,55 @@ class Registry:
         """
 
         def register(handler: Handler) -> Handler:
-            hints = get_type_hints(handler, include_extras=True)
-            names = list(inspect.signature(handler).parameters)[1:]
-            params = tuple((name, hints[name]) for name in names)
-            returned = hints["return"]
-            if returned is type(None):
-                types: tuple[Any, ...] = ()
-            elif get_origin(returned) is tuple:
-                types = get_args(returned)
-            else:
-                types = (returned,)
-            labels = results or tuple(f"r{i}" for i in range(len(types)))
-            name = handler.__name__
-            self.functions[name] = Function(
-                name=name,
-                handler=handler,
-                doc=inspect.cleandoc(handler.__doc__ or ""),
-                params=params,
-                cleaners=tuple(self._cleaners.make(hint) for _, hint in params),
-                results=tuple(zip(labels, types, strict=True)),
-                open=open,
-                any_form=any_form,
-            )
+            fn = self._compiled(handler, results, open=open, any_form=any_form)
+            self.functions[fn.name] = fn
             return handler
 
         return register
+
+    def older(self, name: str) -> Callable[[Handler], Handler]:
+        """Register a coroutine function for the parameters that a function had in the past.
+
+        It answers calls whose parameters do not fit the function itself.
+        """
+
+        def register(handler: Handler) -> Handler:
+            fn = self.functions[name]
+            older = self._compiled(handler, tuple(label for label, _ in fn.results))
+            self.functions[name] = replace(fn, older=replace(older, name=name))
+            return handler
+
+        return register
+
+    def _compiled(
+        self,
+        handler: Handler,
+        results: Sequence[str],
+        *,
+        open: bool = False,
+        any_form: bool = False,
+    ) -> Function:
+        hints = get_type_hints(handler, include_extras=True)
+        names = list(inspect.signature(handler).parameters)[1:]
+        params = tuple((name, hints[name]) for name in names)
+        returned = hints["return"]
+        if returned is type(None):
+            types: tuple[Any, ...] = ()
+        elif get_origin(returned) is tuple:
+            types = get_args(returned)
+        else:
+            types = (returned,)
+        labels = results or tuple(f"r{i}" for i in range(len(types)))
+        return Function(
+            name=handler.__name__,
+            handler=handler,
+            doc=inspect.cleandoc(handler.__doc__ or ""),
+            params=params,
+            cleaners=tuple(self._cleaners.make(hint) for _, hint in params),
+            results=tuple(zip(labels, types, strict=True)),
+            open=open,
+            any_form=any_form,
+        )
 
     def describe(self) -> dict[str, Any]:
         """The machine-readable description of all functions and types."""
@@ -173,8 +201,8 @@ class Registry:
             }
         return self._description
 
-    def decode(self, fn: Function, body: bytes) -> list[Any]:
-        """The parameters in a request body. Raises ApiError."""
+    def decode(self, fn: Function, body: bytes) -> tuple[Handler, list[Any]]:
+        """What answers a request body, and the parameters in it. Raises ApiError."""
         try:
             request = msgspec.json.decode(body)
         except (ValueError, RecursionError) as exc:
@@ -186,17 +214,30 @@ class Registry:
         values = [] if request["params"] is None else request["params"]
         if type(values) is not list:
             raise ApiError(BAD_REQUEST, '"params" is not a list')
-        if len(values) != len(fn.params):
-            raise ApiError(
-                BAD_PARAMS, f"{fn.name} takes {len(fn.params)} parameters, got {len(values)}"
-            )
-        params = []
-        for value, (name, hint), clean in zip(values, fn.params, fn.cleaners, strict=True):
+        try:
+            return fn.handler, _fitted(fn, values)
+        except ApiError as exc:
+            if fn.older is None:
+                raise
             try:
-                params.append(msgspec.convert(clean(value) if clean else value, hint))
-            except (ValueError, RecursionError) as exc:
-                raise ApiError(BAD_PARAMS, f"parameter {name}: {exc}") from exc
-        return params
+                return fn.older.handler, _fitted(fn.older, values)
+            except ApiError:
+                raise exc from None
+
+
+def _fitted(fn: Function, values: Sequence[Any]) -> list[Any]:
+    """Parameters by the annotations of a function. Raises ApiError."""
+    if len(values) != len(fn.params):
+        raise ApiError(
+            BAD_PARAMS, f"{fn.name} takes {len(fn.params)} parameters, got {len(values)}"
+        )
+    params = []
+    for value, (name, hint), clean in zip(values, fn.params, fn.cleaners, strict=True):
+        try:
+            params.append(msgspec.convert(clean(value) if clean else value, hint))
+        except (ValueError, RecursionError) as exc:
+            raise ApiError(BAD_PARAMS, f"parameter {name}: {exc}") from exc
+    return params
 
 
 def _arguments(describer: Describer, args: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
@@ -277,10 +318,10 @@ class Endpoint:
             if len(body) > MAX_BODY:
                 raise ApiError(BAD_REQUEST, f"body is longer than {MAX_BODY} bytes")
             metrics.sherpa_requests_total.labels(label, known).inc()
-            params = self._registry.decode(fn, body)
+            handler, params = self._registry.decode(fn, body)
             if fn is _DOCS:
                 return json_answer(200, {"result": self._registry.describe()})
-            result = await fn.handler(call, *params)
+            result = await handler(call, *params)
             metrics.sherpa_requests_duration_seconds.labels(label, known).observe(
                 self._clock.seconds() - started
             )

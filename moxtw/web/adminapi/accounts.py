@@ -77,6 +77,25 @@ async def AccountSettingsSave(
     )
 
 
+@registry.older("AccountSettingsSave")
+async def _settings_save(
+    call: Call,
+    accountName: str,
+    maxOutgoingMessagesPerDay: Int32,
+    maxFirstTimeRecipientsPerDay: Int32,
+    maxMsgSize: Int64,
+    firstTimeSenderDelay: bool,
+) -> None:
+    await accounts.save_settings(
+        *admin_of(call),
+        accountName,
+        max_outgoing=maxOutgoingMessagesPerDay,
+        max_first_time=maxFirstTimeRecipientsPerDay,
+        quota=maxMsgSize,
+        first_time_sender_delay=firstTimeSenderDelay,
+    )
+
+
 @registry.function()
 async def AccountLoginDisabledSave(call: Call, accountName: str, loginDisabled: str) -> None:
     """Forbid logins to an account, with a message for who tries; '' allows them."""

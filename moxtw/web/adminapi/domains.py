@@ -61,6 +61,11 @@ async def DomainAdd(
     await domains.add(*admin_of(call), domain, accountName, localpart, disabled=disabled)
 
 
+@registry.older("DomainAdd")
+async def _domain_add(call: Call, domain: str, accountName: str, localpart: str) -> None:
+    await DomainAdd(call, False, domain, accountName, localpart)
+
+
 @registry.function()
 async def DomainRemove(call: Call, domain: str) -> None:
     """Remove a domain. Refused while accounts have addresses in it."""
@@ -133,6 +138,14 @@ async def DomainLocalpartConfigSave(
     await domains.save_localparts(
         *admin_of(call), domainName, localpartCatchallSeparators, localpartCaseSensitive
     )
+
+
+@registry.older("DomainLocalpartConfigSave")
+async def _localpart_config_save(
+    call: Call, domainName: str, localpartCatchallSeparator: str, localpartCaseSensitive: bool
+) -> None:
+    separators = [localpartCatchallSeparator] if localpartCatchallSeparator else []
+    await DomainLocalpartConfigSave(call, domainName, separators, localpartCaseSensitive)
 
 
 @registry.function()

@@ -52,6 +52,11 @@ async def QueueList(call: Call, filter: Filter, sort: Sort) -> list[Msg]:
     return await queue.queued(*admin_of(call), filter, sort)
 
 
+@registry.older("QueueList")
+async def _queue_list(call: Call) -> list[Msg]:
+    return await queue.queued(*admin_of(call), Filter(), Sort())
+
+
 @registry.function("affected")
 async def QueueNextAttemptSet(call: Call, filter: Filter, minutes: Int32) -> Int32:
     """Set the next attempt of messages to so many minutes from now."""
@@ -80,6 +85,11 @@ async def QueueFail(call: Call, filter: Filter) -> Int32:
 async def QueueDrop(call: Call, filter: Filter) -> Int32:
     """Remove messages from the queue, without notifications."""
     return await queue.drop(*admin_of(call), filter)
+
+
+@registry.older("QueueDrop")
+async def _queue_drop(call: Call, id: Int64) -> Int32:
+    return await queue.drop(*admin_of(call), Filter(IDs=[id]))
 
 
 @registry.function("affected")

@@ -377,6 +377,32 @@ class AdminTests(AdminCase):
         bad = {"WebDomainRedirects": [["a.example"]]}
         self.assertEqual(self.error("WebserverConfigSave", saved, bad), "user:error")
 
+    def test_parameters_of_the_past(self) -> None:
+        self.call("DomainAdd", "b.example", "me", "")
+        self.assertIs(self.call("DomainConfig", "b.example")["Disabled"], False)
+        self.call("DomainLocalpartConfigSave", "b.example", "-", True)
+        config = self.call("DomainConfig", "b.example")
+        self.assertEqual(config["LocalpartCatchallSeparatorsEffective"], ["-"])
+        self.call("DomainLocalpartConfigSave", "b.example", "", True)
+        config = self.call("DomainConfig", "b.example")
+        self.assertEqual(config["LocalpartCatchallSeparatorsEffective"], [])
+        self.call("AccountSettingsSave", "you", 10, 5, 10**10, True, True)
+        self.call("AccountSettingsSave", "you", 11, 5, 10**10, False)
+        config, _ = self.call("Account", "you")
+        self.assertEqual(config["MaxOutgoingMessagesPerDay"], 11)
+        self.assertTrue(config["NoCustomPassword"] and config["NoFirstTimeSenderDelay"])
+        first, second = self.queue_message(), self.queue_message()
+        self.assertEqual({m["ID"] for m in self.call("QueueList")}, {first, second})
+        self.assertEqual(self.call("QueueDrop", first), 1)
+        self.assertEqual([m["ID"] for m in self.call("QueueList")], [second])
+        # What fits neither is told of the form of today.
+        answer = self.answer("DomainAdd", "b.example", "me")["error"]
+        self.assertEqual(answer["code"], "sherpa:badParams")
+        self.assertIn("takes 4 parameters, got 2", answer["message"])
+        for params in (["b.example", 1, True], ["b.example", [1], True]):
+            answer = self.answer("DomainLocalpartConfigSave", *params)["error"]
+            self.assertEqual(answer["code"], "sherpa:badParams")
+
     def test_logout(self) -> None:
         self.call("Logout")
         self.assertEqual(self.error("Domains"), "user:badAuth")

@@ -68,7 +68,8 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(list(document["paths"]), [f"/{fn['Name']}" for fn in listed])
             for fn in listed:
                 name = fn["Name"]
-                params = params_of(document, name).get("prefixItems", [])
+                schema = params_of(document, name)
+                params = schema.get("anyOf", [schema])[0].get("prefixItems", [])
                 self.assertEqual([p["title"] for p in params], [p["Name"] for p in fn["Params"]])
                 result = result_of(document, name)
                 results = result.get("prefixItems", [result] if "title" in result else [])
@@ -132,6 +133,12 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(schemas["Colour"]["enum"], ["", "red"])
         self.assertEqual(schemas["Colour"]["type"], "string")
         self.assertNotIn("ColourInput", schemas)
+
+    def test_parameters_of_the_past(self) -> None:
+        document = openapi.document(adminapi.registry, "webadmin")
+        now, past = params_of(document, "DomainAdd")["anyOf"]
+        self.assertNotIn("deprecated", now)
+        self.assertEqual((past["deprecated"], past["minItems"]), (True, 3))
 
     def test_two_types_with_one_name_are_refused(self) -> None:
         api = Registry("Twins", "test", "For tests.")
