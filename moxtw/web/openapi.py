@@ -58,6 +58,8 @@ are as in RFC 3339, periods are nanoseconds if nothing else is said. A body has 
 
 _REF: Final = "#/components/schemas/"
 
+_BASE64: Final = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
 _INTEGERS: Final = {"int32", "int64", "uint16", "uint64"}
 """Titles of number types, which are formats in OpenAPI."""
 
@@ -256,6 +258,8 @@ class _Types:
             schema["format"] = schema.pop("title")
         if "enum" in schema:
             schema["type"] = "string"
+        if "contentEncoding" in schema:
+            schema["pattern"] = _BASE64
         self._adapt(schema)
         inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", [])]
         inner += [schema[key] for key in ("items", "additionalProperties") if key in schema]

@@ -86,14 +86,15 @@ class Describer:
 
 
 Cleaner = Callable[[Any], Any]
-"""Turns null lists and maps in decoded JSON into empty ones."""
+"""Puts values in decoded JSON into the form that their type is read from."""
 
 
 class Cleaners:
     """Makes cleaners: null stands for an empty list or map wherever one is expected.
 
     Clients in languages where an empty list is written as null rely on it. For all other
-    types null stays, and is refused later where it is not allowed.
+    types null stays, and is refused later where it is not allowed. Where an integer is
+    expected, 1.0 is one, as JSON and JSON Schema have but one kind of numbers.
     """
 
     def __init__(self) -> None:
@@ -114,6 +115,8 @@ class Cleaners:
             return _list_cleaner(self.make(get_args(hint)[0]))
         if origin is dict:
             return _dict_cleaner(self.make(get_args(hint)[1]))
+        if hint is int:
+            return _integer
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             fields = self._fields(hint)
             return _struct_cleaner(fields) if fields else None
@@ -130,6 +133,10 @@ class Cleaners:
                 if clean is not None:
                     made[field.encode_name] = clean
         return known
+
+
+def _integer(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _list_cleaner(item: Cleaner | None) -> Cleaner:

@@ -163,6 +163,15 @@ class RPCTests(SynchronousTestCase):
         self.assertEqual(tree["Path"], [{"Name": "", "Tags": [], "Size": 0}])
         self.assertEqual(tree["Maybe"]["Tags"], [])
 
+    def test_whole_numbers_with_a_point_are_integers(self) -> None:
+        self.assertEqual(self.call("Nothing", 1.0, 2e3, "x"), {"result": None})
+        leaf = {"Size": -3.0}
+        (tree, _) = self.call("Echo", [], {"Path": [leaf]}, None)["result"]
+        self.assertEqual(tree["Path"][0]["Size"], -3)
+        for number in (1.5, 2.0**31, 1e300):
+            body = {"params": [number, 2, "x"]}
+            self.assertEqual(self.code("Nothing", body), "sherpa:badParams", number)
+
     def test_response_headers(self) -> None:
         self.call("Nothing", 1, 2, "x")
         for name, value in [
