@@ -35,6 +35,35 @@ WORDS = [
 """What texts are replaced by, so that calls speak of what there is."""
 
 
+_DOMAINS = ["a.example", "b.example", "c.example", "é.example"]
+_ACCOUNTS = ["you", "they", "me"]
+_ADDRESSES = ["me@a.example", "you@b.example", "new@b.example", "they@c.example"]
+
+PARAMETERS: dict[str, list[Any]] = {
+    "domain": _DOMAINS,
+    "domainName": _DOMAINS,
+    "account": _ACCOUNTS,
+    "accountName": _ACCOUNTS,
+    "address": _ADDRESSES,
+    "addresses": [[each] for each in _ADDRESSES],
+    "alias": [{"Addresses": [each]} for each in _ADDRESSES],
+    "aliaslp": ["all", "some"],
+    "localpart": ["", "me", "new"],
+    "mailbox": ["Reports", "", "/"],
+    "selector": ["x", "y"],
+    "algorithm": ["ed25519"],
+    "hash": ["sha256", ""],
+    "reportingAddress": ["r@c.example", "s@c.example"],
+    "id": [1, 2],
+    "maxAge": [10**14],
+    "day": ["20261126"],
+    "pkg": ["imap", "smtp"],
+    "loginAddress": _ADDRESSES,
+    "destName": _ADDRESSES,
+}
+"""What parameters of a name are set to, so that more than one of them fits."""
+
+
 def spoken(rng: random.Random, value: Any) -> Any:
     """A value with some of its texts replaced by words."""
     if isinstance(value, str):
@@ -109,8 +138,10 @@ class ApiFuzzTests(LiveCase):
 
     def call(self, name: str, body: Any, words: random.Random, good: bool) -> None:
         """Make one call; `good`: its parameters are as described."""
-        if words.random() < 0.6:
+        if words.random() < 0.4:
             body, good = spoken(words, body), False
+        if words.random() < 0.5 and isinstance(body, dict):
+            self.name_things(name, body, words)
         if name.endswith("WebhookTest") and isinstance(body, dict):
             self.keep_near(body)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -127,6 +158,19 @@ class ApiFuzzTests(LiveCase):
             code = answer["error"]["code"]
             if (good and code.startswith("sherpa:")) or code in ("user:noAuth", "user:badAuth"):
                 raise AssertionError(said)
+
+    def name_things(self, name: str, body: dict[str, Any], words: random.Random) -> None:
+        """Let most parameters name what there is, by what they are called."""
+        (content,) = self.client.document["paths"][f"/{name}"]["post"]["requestBody"][
+            "content"
+        ].values()
+        schema = content["schema"]["properties"]["params"]
+        described = schema.get("anyOf", [schema])[0].get("prefixItems", [])
+        params = body.get("params")
+        if isinstance(params, list) and len(params) == len(described):
+            for at, title in enumerate(each["title"] for each in described):
+                if title in PARAMETERS and words.random() < 0.9:
+                    params[at] = words.choice(PARAMETERS[title])
 
     def keep_near(self, body: dict[str, Any]) -> None:
         """Let a call that would connect somewhere do so on loopback only."""
