@@ -119,25 +119,28 @@ def smarthost(port: int, *domains: str, starttls: bool = True) -> dict[str, Any]
     }
 
 
-_given_ports: set[int] = set()
+# One for each port that was given: held until this process ends, so that no other takes the port.
+_claims: list[socket.socket] = []
 
 
 def free_port(ip: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on, and that was not given before.
+    """A TCP port that nobody listens on, and that no test was given before.
 
     Below the range from which the system takes ports for outgoing connections, so that none of
-    those takes it before it is used.
+    those takes it before it is used. A name in the abstract space of Unix sockets (unix(7)) tells
+    the tests in other processes that the port is taken.
     """
     for _ in range(200):
         port = random.randrange(12000, 32000)
-        if port in _given_ports:
-            continue
-        with socket.socket() as sock:
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0moxtw-test-port-{port}")
+            with socket.socket() as sock:
                 sock.bind((ip, port))
-            except OSError:
-                continue
-        _given_ports.add(port)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
         return port
     raise ServerError("no free port")
 
