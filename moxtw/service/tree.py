@@ -30,7 +30,7 @@ from moxtw.service import privileges
 from moxtw.service.listeners import Endpoint, Parts, make_endpoints
 from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
 from moxtw.service.process import DataLock, allow_open_files, on_hangup, open_log
-from moxtw.store import accounts, history, sorting
+from moxtw.store import accounts, history, longcopy, sorting
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.store.errors import StoreError
@@ -215,6 +215,8 @@ class Server(MultiService):
             logger.warn("configuration", warning=warning)
         await self.ensure_accounts()
         await accounts.finish_removals(self.store)
+        if parts := await self.store.write(longcopy.undo_all):
+            logger.info("interrupted copies taken back", parts=parts)
         await self.authenticator.start()
         await self.parts.start()
         if self._stopping is not None:

@@ -21,6 +21,7 @@ from moxtw.store.schema import (
     web_sessions,
 )
 from moxtw.store.schema_annotations import annotation_table
+from moxtw.store.schema_copies import copy_ranges
 from moxtw.store.schema_imports import import_ranges, imports
 from moxtw.store.schema_requests import sent_requests
 from moxtw.store.tx import Statement, Tx
@@ -209,6 +210,7 @@ _DROP = [
         sent_requests,
         import_ranges,
         imports,
+        copy_ranges,
     )
 ]
 _DROP_KEYS = Statement(tls_public_keys.delete().where(tls_public_keys.c.account == bindparam("n")))

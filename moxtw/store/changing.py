@@ -165,15 +165,16 @@ def count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
 
 # -- Expunge ---------------------------------------------------------------------------------
 
-_MARK_EXPUNGED = Statement(
-    messages.update()
-    .where(messages.c.id == bindparam("i"))
-    .values(expunged=1, modseq=bindparam("m"))
+_GONE = {"expunged": 1, "modseq": bindparam("m")}
+_IS_DELETED = messages.c.flags.op("&")(DELETED) == DELETED
+_MARK_EXPUNGED = Statement(messages.update().where(*IN_RANGE, LIVE).values(_GONE))
+_MARK_DELETED_EXPUNGED = Statement(
+    messages.update().where(*IN_RANGE, LIVE, _IS_DELETED).values(_GONE)
 )
 _MARK_ALL_EXPUNGED = Statement(
     messages.update()
     .where(messages.c.mailbox_id == bindparam("mailbox"), LIVE)
-    .values(expunged=1, modseq=bindparam("m"))
+    .values(_GONE)
 )
 
 
@@ -202,7 +203,9 @@ def expunge(
     for _uid, bits, _words, _modseq, _id, size in found:
         count_flags(counts, bits, -1, size)
         total += size
-    tx.many(_MARK_EXPUNGED, [{"i": row[4], "m": modseq} for row in found])
+    mark = _MARK_DELETED_EXPUNGED if only_deleted else _MARK_EXPUNGED
+    for first, last in uid_ranges:
+        tx.run(mark, mailbox=mailbox_id, first=first, last=last, m=modseq)
     mailboxes.count(
         tx,
         mailbox_id,

@@ -404,7 +404,7 @@ _NEXT: Final = Statement(
 
 
 def move_some(
-    tx: Tx, account_id: int, mailbox_id: int, dest_id: int, last_uid: int, most: int = 1000
+    tx: Tx, account_id: int, mailbox_id: int, dest_id: int, last_uid: int, most: int = 500
 ) -> int:
     """Move the first messages of a mailbox, as they are; the modseq, 0 if there are none left.
 

@@ -18,6 +18,7 @@ from moxtw.log import Logger
 from moxtw.store import (
     schema,
     schema_annotations,
+    schema_copies,
     schema_history,
     schema_hooks,
     schema_imports,
@@ -205,6 +206,11 @@ def _flag_indexes(up: Upgrade) -> None:
             up.add_index(index)
 
 
+def _copies(up: Upgrade) -> None:
+    """What to take back of copies that were interrupted."""
+    up.add_table(schema_copies.copy_ranges)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -223,6 +229,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _hook_lists,
         _imports,
         _flag_indexes,
+        _copies,
     ),
 }
 

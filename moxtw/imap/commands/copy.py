@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from moxtw.imap import notices, seqset
 from moxtw.imap.commands import quota
@@ -16,7 +17,7 @@ from moxtw.imap.parser import Parser
 from moxtw.imap.registry import Command, State, no_arguments
 from moxtw.imap.seqset import Ranges
 from moxtw.imap.session import MessageSet
-from moxtw.store import changing, mailboxes, transfer
+from moxtw.store import changing, longcopy, mailboxes, transfer
 from moxtw.store.errors import NoSuchMailbox, OverQuota
 from moxtw.store.model import CopyResult
 from moxtw.store.tx import Tx
@@ -24,6 +25,8 @@ from moxtw.store.tx import Tx
 if TYPE_CHECKING:
     from moxtw.imap.server import IMAPServer
     from moxtw.imap.session import View
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +46,51 @@ def parse_copy(p: Parser, uid: bool = False) -> Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A transaction of COPY or MOVE: gives the destination and what was done."""
+    """The transactions of a COPY or MOVE; each of `move`, `copy` and `copy_part` is one."""
 
     account_id: int
     source_id: int
-    ranges: Ranges
     name: str
     quota: int
-    move: bool
+    # Known once the first transaction has found them.
+    dest_id: int = 0
+    copy_id: int = 0
 
-    def __call__(self, tx: Tx) -> tuple[int, CopyResult]:
+    def _found(self, tx: Tx) -> int:
+        """The destination, which may be renamed between two transactions."""
+        if self.dest_id:
+            return self.dest_id
         dest = mailboxes.find(tx, self.account_id, self.name)
         if dest is None:
             raise NoSuchMailbox(self.name)
-        if dest.id == self.source_id and not self.move:
+        return dest.id
+
+    def move(self, ranges: Ranges, tx: Tx) -> tuple[int, CopyResult]:
+        """Move messages; the destination, and what was done."""
+        dest_id = self._found(tx)
+        return dest_id, transfer.move(tx, self.account_id, self.source_id, ranges, dest_id)
+
+    def copy(self, ranges: Ranges, last: bool, tx: Tx) -> tuple[int, int, CopyResult]:
+        """Copy messages; the destination, an id of what is not complete yet, what was done."""
+        dest_id = self._found(tx)
+        if dest_id == self.source_id:
             raise No("the messages are in that mailbox already", b"CANNOT")
-        if self.move:
-            return dest.id, transfer.move(
-                tx, self.account_id, self.source_id, self.ranges, dest.id
-            )
-        return dest.id, transfer.copy(
-            tx, self.account_id, self.source_id, self.ranges, dest.id, self.quota
-        )
+        place = (tx, self.account_id, self.source_id, ranges, dest_id, self.quota)
+        if not last:
+            copy_id = self.copy_id or tx.new_id()
+            return dest_id, copy_id, longcopy.copy_part(*place, copy_id)
+        result = transfer.copy(*place)
+        if self.copy_id:
+            longcopy.complete(tx, self.copy_id)
+        return dest_id, 0, result
 
 
-async def _transfer(
-    conn: IMAPServer, view: View, ranges: Ranges, name: str, move: bool
-) -> tuple[int, CopyResult]:
+def _job(conn: IMAPServer, view: View, name: str) -> _Job:
     assert conn.session is not None
-    job = _Job(conn.session.account_id, view.mailbox_id, ranges, name, quota.limit(conn), move)
+    return _Job(conn.session.account_id, view.mailbox_id, name, quota.limit(conn))
+
+
+async def _write(conn: IMAPServer, job: Callable[[Tx], T]) -> T:
     try:
         return await conn.app.store.write(job)
     except NoSuchMailbox:
@@ -89,17 +108,33 @@ def _copyuid(result: CopyResult) -> bytes:
 
 
 async def run_copy(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
-    """COPY: all or none, so in one transaction however many they are."""
+    """COPY (RFC 9051 6.4.7): all or none, of many in several transactions."""
     session = conn.session
     assert session is not None and session.view is not None
     view = session.view
-    name = valid_name(args.name)
-    ranges = view.uid_ranges(view.slices(args.numbers))
-    dest_id, result = await _transfer(conn, view, ranges, name, move=False)
-    if not result.source_uids:
+    job = _job(conn, view, valid_name(args.name))
+    copied: list[CopyResult] = []
+    groups = batches(view.slices(args.numbers)) or [[]]
+    try:
+        for number, group in enumerate(groups, 1):
+            write = partial(job.copy, view.uid_ranges(group), number == len(groups))
+            dest_id, copy_id, result = await _write(conn, write)
+            job = replace(job, dest_id=dest_id, copy_id=copy_id)
+            if result.source_uids:
+                session.wrote(result.modseq, added_to=dest_id)
+                copied.append(result)
+    finally:
+        if job.copy_id:
+            await _undo(conn, job.copy_id)
+    if not copied:
         raise No("no messages match")
-    session.wrote(result.modseq, added_to=dest_id)
-    return _copyuid(result) + b" COPY done"
+    return _copyuid(*_joined(copied)) + b" COPY done"
+
+
+async def _undo(conn: IMAPServer, copy_id: int) -> None:
+    """Take back what a COPY has added that failed."""
+    while await conn.app.store.write(lambda tx: longcopy.undo_some(tx, copy_id)):
+        pass
 
 
 async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
@@ -110,12 +145,12 @@ async def run_move(conn: IMAPServer, tag: bytes, args: Copy) -> bytes:
     session = conn.session
     assert session is not None
     view = writable(session)
-    name = valid_name(args.name)
+    job = _job(conn, view, valid_name(args.name))
     moved: list[CopyResult] = []
     try:
         for group in batches(view.slices(args.numbers)) or [[]]:
-            ranges = view.uid_ranges(group)
-            dest_id, result = await _transfer(conn, view, ranges, name, move=True)
+            dest_id, result = await _write(conn, partial(job.move, view.uid_ranges(group)))
+            job = replace(job, dest_id=dest_id)
             if result.source_uids:
                 session.wrote(result.modseq, view.mailbox_id, added_to=dest_id)
                 moved.append(result)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Messages in one transaction, so that no job holds the writer for long; more of them where
 # only flags change.
-_BATCH: Final = 1000
+_BATCH: Final = 500
 _FLAGS_BATCH: Final = 2000
 
 # Where messages lie in a view: the place of the first, and that behind the last.

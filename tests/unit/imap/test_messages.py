@@ -8,8 +8,8 @@ from unittest import mock
 
 from twisted.internet.defer import Deferred, fail
 
-from moxtw.imap.commands import flags
-from moxtw.store import messages, verify
+from moxtw.imap.commands import flags, quota
+from moxtw.store import accounts, longcopy, mailboxes, messages, verify
 from moxtw.store.errors import StoreError
 from tests.support.store import job, now
 from tests.unit.imap.support import MAIL, IMAPTestCase
@@ -642,20 +642,71 @@ class CopyTests(IMAPTestCase):
         self.deliver(count=3)
         self.patch(flags, "_BATCH", 2)
         client = self.selected()
-        write = self.store.write
-        jobs: list[object] = []
-
-        def second_fails(fn: object) -> object:
-            jobs.append(fn)
-            if len(jobs) > 1:
-                return fail(StoreError("no"))
-            return write(fn)  # type: ignore[arg-type]
-
-        self.patch(self.store, "write", second_fails)
+        self.failing(2)
         lines = client.command("MOVE 1:3 Archive")
         self.assertRegex(lines[0], r"^\* OK \[COPYUID \d+ 1:2 1:2\]")
         self.assertEqual(lines[1:3], ["* 2 EXPUNGE", "* 1 EXPUNGE"])
         self.assertTrue(lines[3].startswith("t NO"))
+
+    def held(self, name: str) -> int:
+        """How many messages a mailbox has."""
+        find = mailboxes.named
+        return now(self.store.read(lambda tx: find(tx, self.account.id, name).messages))
+
+    def failing(self, *which: int) -> None:
+        """Let these jobs fail, counted from 1."""
+        write = self.store.write
+        jobs: list[object] = []
+
+        def some_fail(fn: object) -> object:
+            jobs.append(fn)
+            if len(jobs) in which:
+                return fail(StoreError("no"))
+            return write(fn)  # type: ignore[arg-type]
+
+        self.patch(self.store, "write", some_fail)
+
+    def test_copies_of_many_are_in_parts(self) -> None:
+        self.deliver(count=5)
+        self.patch(flags, "_BATCH", 2)
+        client = self.selected()
+        [line] = client.command("COPY 1,3:5 Archive")
+        self.assertRegex(line, r"OK \[COPYUID \d+ 1,3:5 1:4\] COPY done$")
+        self.assertEqual(self.held("Archive"), 4)
+        # What is complete cannot be taken back.
+        self.assertEqual(now(self.store.write(longcopy.undo_all)), 0)
+        self.assertEqual(self.held("Archive"), 4)
+        self.assertEqual(client.command("COPY 1:5 Inbox")[-1][:4], "t NO")
+
+    def test_a_failed_copy_leaves_nothing(self) -> None:
+        self.deliver(count=5)
+        self.patch(flags, "_BATCH", 2)
+        client = self.selected()
+        self.failing(3)
+        self.assertTrue(client.command("COPY 1:5 Archive")[-1].startswith("t NO"))
+        self.assertEqual(self.held("Archive"), 0)
+        self.assertEqual(now(Deferred.fromCoroutine(verify.verify_all(self.store))), [])
+
+    def test_an_interrupted_copy_is_taken_back_at_the_start(self) -> None:
+        self.deliver(count=5)
+        self.patch(flags, "_BATCH", 2)
+        client = self.selected()
+        # The third part, and taking back the two before.
+        self.failing(3, 4)
+        self.assertTrue(client.command("COPY 1:5 Archive")[-1].startswith("t NO"))
+        self.assertEqual(self.held("Archive"), 4)
+        self.assertEqual(now(self.store.write(longcopy.undo_all)), 2)
+        self.assertEqual(self.held("Archive"), 0)
+        self.assertEqual(now(self.store.write(longcopy.undo_all)), 0)
+
+    def test_a_copy_beyond_the_quota_leaves_nothing(self) -> None:
+        self.deliver(count=5)
+        self.patch(flags, "_BATCH", 2)
+        client = self.selected()
+        used = now(self.store.read(lambda tx: accounts.usage(tx, self.account.id)))
+        self.patch(quota, "limit", lambda conn: used * 9 // 5)
+        self.assertRegex(client.command("COPY 1:5 Archive")[-1], r"^t NO \[OVERQUOTA\]")
+        self.assertEqual(self.held("Archive"), 0)
 
     def test_expunge_only_of_what_the_client_knows(self) -> None:
         self.deliver()
