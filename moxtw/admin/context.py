@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
+from moxtw.admin.audit import Audit
 from moxtw.admin.imports.service import Imports
 from moxtw.config.dynamic import Dynamic
 from moxtw.config.edit import EditError, NotFound
@@ -33,6 +34,11 @@ MAX_TEXT: Final = 1000
 
 T = TypeVar("T")
 Kind = Literal["user", "notFound", "server"]
+_CODES: Final[dict[Kind, str]] = {
+    "user": "user:error",
+    "notFound": "user:notFound",
+    "server": "server:error",
+}
 
 
 class OperationError(Exception):
@@ -45,6 +51,11 @@ class OperationError(Exception):
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
         self.kind: Kind = kind
+
+    @property
+    def code(self) -> str:
+        """The kind as both JSON APIs and the audit log say it."""
+        return _CODES[self.kind]
 
 
 def user_error(message: str) -> OperationError:
@@ -133,9 +144,11 @@ class AdminContext:
     resolver: Resolver | None = None
     roots: Roots | None = None
     hook_caller: HookCaller | None = None
+    audit: Audit = field(init=False)
     imports: Imports = field(init=False)
 
     def __post_init__(self) -> None:
+        self.audit = Audit(self.store)
         self.imports = Imports(self.store, self.clock)
 
     async def change(self, edit: Callable[[Dynamic], Dynamic]) -> Dynamic:

@@ -83,6 +83,17 @@ class Invocation:
         """Write JSON of the server, which may hold what strangers sent."""
         self.write(clean_json(text))
 
+    def listing(self, command: str, *params: str) -> None:
+        """Write the list that a command of the server answers with, as JSON with flag -json."""
+        as_json = self.switch("json")
+        with self.control() as control:
+            control.command(command, *params, "json" if as_json else "")
+            text = control.read_text()
+        if as_json:
+            self.write_json(text)
+        else:
+            self.write_lines(text)
+
     def warn(self, text: str) -> None:
         """Write a line to standard error."""
         self.stderr.write(text + "\n")

@@ -68,18 +68,6 @@ def _changed(
     invocation.print(f"{plural(count, noun)} {done}.")
 
 
-def _listing(invocation: Invocation, command: str, *params: str) -> None:
-    """A command that answers with a list, as a table or with -json."""
-    as_json = invocation.switch("json")
-    with invocation.control() as control:
-        control.command(command, *params, "json" if as_json else "")
-        text = control.read_text()
-    if as_json:
-        invocation.write_json(text)
-    else:
-        invocation.write_lines(text)
-
-
 def _print(invocation: Invocation, command: str) -> None:
     """A command that answers with one thing, as JSON."""
     number = _id(invocation)
@@ -99,7 +87,7 @@ def retired_list(invocation: Invocation) -> None:
 
 
 def _list(invocation: Invocation, command: str) -> None:
-    _listing(invocation, command, filter_line(invocation), sort_line(invocation))
+    invocation.listing(command, filter_line(invocation), sort_line(invocation))
 
 
 def hold(invocation: Invocation) -> None:
@@ -179,7 +167,7 @@ def _id(invocation: Invocation) -> str:
 
 def holdrules_list(invocation: Invocation) -> None:
     """``moxtw queue holdrules list``."""
-    _listing(invocation, "queueholdruleslist")
+    invocation.listing("queueholdruleslist")
 
 
 def holdrules_add(invocation: Invocation) -> None:
@@ -206,13 +194,13 @@ def holdrules_remove(invocation: Invocation) -> None:
 
 def suppress_list(invocation: Invocation) -> None:
     """``moxtw queue suppress list``."""
-    _listing(invocation, "queuesuppresslist", invocation.text("account"))
+    invocation.listing("queuesuppresslist", invocation.text("account"))
 
 
 def suppress_lookup(invocation: Invocation) -> None:
     """``moxtw queue suppress lookup``."""
     params = invocation.text("account"), invocation.args[0]
-    _listing(invocation, "queuesuppresslookup", *params)
+    invocation.listing("queuesuppresslookup", *params)
 
 
 def suppress_add(invocation: Invocation) -> None:

@@ -283,3 +283,23 @@ def loglevels(invocation: Invocation) -> None:
         return
     which = f"package {package}" if package else "packages without a level of their own"
     invocation.print(f"Log level of {which} is {level} now, until the server starts again.")
+
+
+def auditlog(invocation: Invocation) -> None:
+    """``moxtw auditlog``."""
+    import json
+
+    names = {
+        "n": "Max",
+        "before": "Before",
+        "caller": "Caller",
+        "operation": "Operation",
+        "since": "Since",
+        "until": "Until",
+    }
+    wanted = {
+        field: invocation.flags[name]
+        for name, field in names.items()
+        if invocation.flags.get(name) is not None
+    }
+    invocation.listing("auditlog", json.dumps(wanted))

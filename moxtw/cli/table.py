@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import BOOL, TEXT, Command, Flag
+from moxtw.cli.command import BOOL, INT, TEXT, Command, Flag
 from moxtw.cli.table_config import CONFIG_COMMANDS
 from moxtw.cli.table_junk import JUNK_COMMANDS
 from moxtw.cli.table_maintenance import MAINTENANCE_COMMANDS
@@ -81,6 +81,27 @@ of the account on web pages end. The server must be running.""",
 At a terminal it is asked for twice, and not shown; otherwise it is the first line of standard
 input. A hash of it is written to the AdminPasswordFile of mox.conf. The server need not be
 running, and a running one uses the new password from then on.""",
+    ),
+    Command(
+        "auditlog",
+        "[filter flags]",
+        "server:auditlog",
+        """Print what was changed in the running server, by whom, from where, and how it ended.
+
+Operations of both JSON APIs, of commands, and edits of domains.conf, the latest first. An
+operation that has not ended, or was cut off by a crash, has no result. Passwords and other
+secrets are not in the log. Entries are kept for a year.
+
+Times are dates or times (2026-01-31, 2026-01-31T12:00:00Z), or durations from now on (-24h).""",
+        flags=(
+            Flag("n", INT, "Not more than so many, by default 1000, which is also the most."),
+            Flag("before", INT, "Only those that came before the entry with this id."),
+            Flag("caller", TEXT, 'Only of this account, "(admin)", or "uid 0" for commands.'),
+            Flag("operation", TEXT, "Only of this function or command."),
+            Flag("since", TEXT, "Only from this time on."),
+            Flag("until", TEXT, "Only before this time."),
+            Flag("json", BOOL, "Print JSON, as the admin API does."),
+        ),
     ),
     Command(
         "loglevels",

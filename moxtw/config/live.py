@@ -68,6 +68,7 @@ class LiveConfig:
         self._next_check: float = reactor.seconds() + CHECK_INTERVAL
         self._errors: list[str] = []  # Of the file as it is on disk.
         self._callbacks: list[Callable[[Dynamic, Dynamic], None]] = []
+        self._read_callbacks: list[Callable[[list[str]], None]] = []
         self._poll: Any = None
 
     @classmethod
@@ -125,6 +126,10 @@ class LiveConfig:
                 self._callbacks.remove(callback)
 
         return unsubscribe
+
+    def on_read(self, callback: Callable[[list[str]], None]) -> None:
+        """Call `callback(errors)` when the file was changed by hand and has been read."""
+        self._read_callbacks.append(callback)
 
     # Noticing edits
 
@@ -184,12 +189,21 @@ class LiveConfig:
         if document is None:
             for line in errors:
                 log.error("configuration file has an error, keeping the old one", err=line)
+            self._was_read(errors)
             return errors
         for line in document.value.warnings:
             log.warn("configuration", warning=line)
         log.info("configuration file has changed and is in use", path=str(self.path))
         self._take(document)
+        self._was_read([])
         return []
+
+    def _was_read(self, errors: list[str]) -> None:
+        for callback in list(self._read_callbacks):
+            try:
+                callback(errors)
+            except Exception as exc:  # noqa: BLE001 - one listener must not stop the others
+                log.failure("listener to the configuration file failed", exc)
 
     def _take(self, document: Document[Dynamic]) -> None:
         old = self._document.value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, TypeVar
 
 from moxtw.admin import accounts, aliases, domains, system, tlskeys
@@ -15,10 +16,20 @@ from moxtw.config.dynamic import Alias
 from moxtw.ctl.maintenance import MAINTENANCE
 from moxtw.ctl.queue import QUEUE
 from moxtw.ctl.server import Answer, Command, Lines, Stream
-from moxtw.ctl.texts import bool_of, from_json, optional_bool, stamp, table, text_lines
+from moxtw.ctl.texts import (
+    bool_of,
+    from_json,
+    listing,
+    optional_bool,
+    stamp,
+    table,
+    text_lines,
+)
 from moxtw.ctl.transfers import TRANSFERS
 from moxtw.mail.address import pack_address
 from moxtw.queue import api
+from moxtw.web.admintypes import AuditEntry, AuditFilter
+from moxtw.web.conversions import audit_entries
 
 T = TypeVar("T")
 
@@ -42,6 +53,26 @@ async def _set_log_levels(ctx: AdminContext, caller: Caller, pkg: str, level: st
     else:
         await system.log_level_remove(ctx, caller, pkg)
     return None
+
+
+async def _audit_log(ctx: AdminContext, caller: Caller, filter: str, form: str) -> Answer:
+    async def pages() -> AsyncIterator[list[AuditEntry]]:
+        yield await audit_entries(ctx, caller, from_json(filter, AuditFilter, "filter"))
+
+    def row(entry: AuditEntry) -> Sequence[str]:
+        failed = entry.message and f"{entry.result}: {entry.message}"
+        return (
+            str(entry.id),
+            stamp(entry.time),
+            entry.via,
+            entry.caller,
+            entry.remote_ip,
+            entry.operation,
+            failed or entry.result or "(not ended)",
+            entry.params,
+        )
+
+    return await listing(form, "ID TIME VIA CALLER FROM OPERATION RESULT PARAMETERS", pages(), row)
 
 
 # Accounts
@@ -241,27 +272,28 @@ COMMANDS: Final[dict[str, Command]] = {
     **MAINTENANCE,
     **TRANSFERS,
     **QUEUE,
-    "loglevels": Command(_log_levels, 0),
+    "auditlog": Command(_audit_log, 2, reads=True),
+    "loglevels": Command(_log_levels, 0, reads=True),
     "setloglevels": Command(_set_log_levels, 2),
     "setaccountpassword": Command(_set_password, 2),
-    "accountlist": Command(_account_list, 0),
-    "accountaddresses": Command(_account_addresses, 1),
+    "accountlist": Command(_account_list, 0, reads=True),
+    "accountaddresses": Command(_account_addresses, 1, reads=True),
     "accountadd": Command(_account_add, 2),
     "accountrm": Command(_account_remove, 1),
     "accountdisabled": Command(_account_disabled, 2),
     "accountenable": Command(_account_enable, 1),
     "addressadd": Command(_address_add, 2),
     "addressrm": Command(_address_remove, 1),
-    "addressaccount": Command(_address_account, 1),
-    "tlspubkeylist": Command(_key_list, 1),
-    "tlspubkeyget": Command(_key_get, 1),
+    "addressaccount": Command(_address_account, 1, reads=True),
+    "tlspubkeylist": Command(_key_list, 1, reads=True),
+    "tlspubkeyget": Command(_key_get, 1, reads=True),
     "tlspubkeyadd": Command(_key_add, 4),
     "tlspubkeyrm": Command(_key_remove, 1),
     "domainadd": Command(_domain_add, 4),
     "domainrm": Command(_domain_remove, 1),
     "domaindisabled": Command(_domain_disabled, 2),
-    "aliaslist": Command(_alias_list, 1),
-    "aliasprint": Command(_alias_print, 1),
+    "aliaslist": Command(_alias_list, 1, reads=True),
+    "aliasprint": Command(_alias_print, 1, reads=True),
     "aliasadd": Command(_alias_add, 2),
     "aliasupdate": Command(_alias_update, 4),
     "aliasrm": Command(_alias_remove, 1),

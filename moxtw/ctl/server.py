@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from moxtw.admin.audit import Audit
 from moxtw.admin.clock import Clock, DelayedCall
 from moxtw.admin.context import AdminContext, Caller, OperationError
 from moxtw.ctl import CHUNK, GREETING, MAX_LINE
@@ -56,11 +58,17 @@ Handler = Callable[..., Awaitable[Answer]]
 class Command:
     """A command with how many parameter lines it has.
 
-    `handler` gets the context, the caller and the parameters.
+    `handler` gets the context, the caller and the parameters. `reads`: it changes nothing.
     """
 
     handler: Handler
     params: int
+    reads: bool = False
+
+    def named(self, params: Sequence[str]) -> dict[str, str]:
+        """Parameters by the names that the handler has for them."""
+        names = list(inspect.signature(self.handler).parameters)[2:]
+        return dict(zip(names, params, strict=True))
 
 
 class ControlProtocol(LineReceiver):
@@ -119,7 +127,7 @@ class ControlProtocol(LineReceiver):
         params = [await self._read_line(PARAMETER_TIMEOUT) for _ in range(command.params)]
         log.debug("command", cid=caller.cid, command=name)
         try:
-            answer = await command.handler(self._context, caller, *params)
+            answer = await self._noted(name, command, caller, params)
         except OperationError as exc:
             log.debug("command refused", cid=caller.cid, command=name, err=exc)
             self._write_line(_one_line(str(exc)))
@@ -134,6 +142,24 @@ class ControlProtocol(LineReceiver):
                 self._write_line(_one_line(line))
         elif isinstance(answer, Stream):
             await self._write_stream(answer, caller)
+
+    async def _noted(
+        self, name: str, command: Command, caller: Caller, params: Sequence[str]
+    ) -> Answer:
+        """Run a command; one that may change something with an entry in the audit log."""
+        if command.reads:
+            return await command.handler(self._context, caller, *params)
+        audit = self._context.audit
+        entry = await audit.begin(caller, name, command.named(params))
+        try:
+            answer = await command.handler(self._context, caller, *params)
+        except Exception as exc:
+            await audit.failed(entry, exc)
+            raise
+        if isinstance(answer, Stream) and not isinstance(answer.data, bytes):
+            return Stream(_noted_stream(answer.data, audit, entry))
+        await audit.end(entry)
+        return answer
 
     async def _write_stream(self, stream: Stream, caller: Caller) -> None:
         data = stream.data
@@ -234,6 +260,23 @@ class ControlProtocol(LineReceiver):
         """Close the connection unless it runs a command."""
         if not self.busy:
             self._close()
+
+
+async def _noted_stream(
+    pieces: AsyncIterator[bytes], audit: Audit, entry: int
+) -> AsyncIterator[bytes]:
+    """The same pieces, of an operation that works while they come."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as exc:
+        await audit.failed(entry, exc)
+        raise
+    except GeneratorExit:
+        # Of what goes on by itself nobody hears any more.
+        Deferred.fromCoroutine(audit.end(entry, "lost", "the client went away before the end"))
+        raise
+    await audit.end(entry)
 
 
 def _one_line(text: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from moxtw.admin.context import AdminContext
+from moxtw.admin.audit import OK
+from moxtw.admin.context import AdminContext, Caller
 from moxtw.authn.dnsbl import BlockLists
 from moxtw.authn.evaluate import Evaluation
 from moxtw.config.accounts import JunkParams
@@ -137,6 +138,7 @@ class Parts:
             roots=roots,
             hook_caller=self.hook_caller,
         )
+        config.on_read(self._config_read)
         self.web = WebContext(
             self.admin, self.authenticator, self.submit, self.failed_auth, self.exempt
         )
@@ -207,6 +209,19 @@ class Parts:
         """The settings of an account's junk filter."""
         found = self.config.dynamic.accounts.get(account)
         return None if found is None or found.junk_filter is None else found.junk_filter.params
+
+    def _config_read(self, errors: list[str]) -> None:
+        """An edit of domains.conf counts as an operation of whoever may write it."""
+        work = self.admin.audit.note(
+            Caller("file", ""),
+            "domains.conf",
+            {},
+            "user:error" if errors else OK,
+            "; ".join(errors),
+        )
+        Deferred.fromCoroutine(work).addErrback(
+            lambda failure: logger.failure("noting an edit of the configuration", failure)
+        )
 
     def _local_target(self) -> Target:
         """Where a local test server sends everything: to itself."""

@@ -18,6 +18,7 @@ from moxtw.log import Logger
 from moxtw.store import (
     schema,
     schema_annotations,
+    schema_audit,
     schema_copies,
     schema_history,
     schema_hooks,
@@ -211,6 +212,11 @@ def _copies(up: Upgrade) -> None:
     up.add_table(schema_copies.copy_ranges)
 
 
+def _audit(up: Upgrade) -> None:
+    """The audit log."""
+    up.add_table(schema_audit.audit_log)
+
+
 # What to do for each version. Version 2 is not released yet: what a change of the tables needs
 # goes in there.
 STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
@@ -230,6 +236,7 @@ STEPS: Final[dict[int, Sequence[Callable[[Upgrade], None]]]] = {
         _imports,
         _flag_indexes,
         _copies,
+        _audit,
     ),
 }
 

@@ -13,6 +13,7 @@ from moxtw.ratelimit import Limiter
 from moxtw.store.auth import Authenticator
 from moxtw.web import openapi
 from moxtw.web.accountapi import AccountAPI, registry
+from moxtw.web.accountapi.base import own
 from moxtw.web.conversions import error_of
 from moxtw.web.exporting import Exporting
 from moxtw.web.importing import MAX_STRANGER, MAX_UPLOAD, Importing
@@ -75,6 +76,8 @@ def make_account(
         gate=auth.gate,
         errors=error_of,
         clock=ctx.clock,
+        audit=ctx.audit,
+        caller=lambda call: own(call)[1],
     ).route(app)
     openapi.route(app, registry, KIND)
 

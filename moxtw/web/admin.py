@@ -13,6 +13,7 @@ from moxtw.log import Logger
 from moxtw.ratelimit import Limiter
 from moxtw.web import openapi
 from moxtw.web.adminapi import AdminAPI, registry
+from moxtw.web.adminapi.base import admin_of
 from moxtw.web.conversions import error_of
 from moxtw.web.pages import page
 from moxtw.web.rpc import SERVER_ERROR, USER_ERROR, ApiError, Endpoint, plain
@@ -73,6 +74,8 @@ def make_admin(
         gate=auth.gate,
         errors=error_of,
         clock=ctx.clock,
+        audit=ctx.audit,
+        caller=lambda call: admin_of(call)[1],
     ).route(app)
     openapi.route(app, registry, KIND)
 

@@ -73,6 +73,43 @@ class TLSPublicKey(ApiStruct):
     login_address: str = ""
 
 
+class AuditFilter(ApiStruct):
+    """Which entries of the audit log: of whom, of which operation, of which time.
+
+    Max: 0 for as many as there may be, 1000. Before: an entry's ID, for the ones that came
+    before it. Since, Until: "now", a duration from now on such as "-24h", or a date or time as in
+    RFC 3339.
+    """
+
+    max: Int32 = 0
+    before: Int64 = 0
+    caller: str = ""
+    operation: str = ""
+    since: str = ""
+    until: str = ""
+
+
+class AuditEntry(ApiStruct):
+    """An operation that changed something, or was refused.
+
+    Via: "webadmin", "webaccount", "ctl" (a command) or "file" (an edit of domains.conf). Caller:
+    "(admin)", an account, or the user id of a process. Cid: as in the log. Params: JSON, without
+    secrets, shortened. Result: "ok", or a code with a message; empty if the operation has not
+    ended, or was cut off.
+    """
+
+    id: Int64 = 0
+    time: Time = ZERO_TIME
+    via: str = ""
+    caller: str = ""
+    remote_ip: str = ""
+    cid: str = ""
+    operation: str = ""
+    params: str = ""
+    result: str = ""
+    message: str = ""
+
+
 class LoginAttempt(ApiStruct):
     """Login attempts of the same kind, counted."""
 

@@ -9,14 +9,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 from klein import Response
 
-from moxtw.admin.context import OperationError
+from moxtw.admin import audit
+from moxtw.admin.context import AdminContext, Caller, OperationError
 from moxtw.config import JSONError, from_json, json_value
 from moxtw.store.credentials import TLSKey
-from moxtw.web.admintypes import ZERO_TIME, TLSPublicKey
+from moxtw.web.admintypes import ZERO_TIME, AuditEntry, AuditFilter, TLSPublicKey
 from moxtw.web.rpc import (
-    SERVER_ERROR,
     USER_ERROR,
-    USER_NOT_FOUND,
     ApiError,
     PlainError,
     plain,
@@ -26,13 +25,12 @@ from moxtw.web.visit import Visit
 T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_CODES: Final = {"user": USER_ERROR, "notFound": USER_NOT_FOUND, "server": SERVER_ERROR}
 
 
 def error_of(exc: Exception) -> ApiError | None:
     """The answer for an operation that was refused or failed."""
     if isinstance(exc, OperationError):
-        return ApiError(_CODES[exc.kind], str(exc))
+        return ApiError(exc.code, str(exc))
     return None
 
 
@@ -78,6 +76,37 @@ def time_of(microseconds: int | None) -> datetime:
     if microseconds is None:
         return ZERO_TIME
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+async def audit_entries(
+    ctx: AdminContext, caller: Caller, wanted: AuditFilter
+) -> list[AuditEntry]:
+    """Entries of the audit log as the admin API tells them. Raises OperationError."""
+    found = await audit.entries(
+        ctx,
+        caller,
+        most=wanted.max,
+        before=wanted.before,
+        by=wanted.caller,
+        operation=wanted.operation,
+        since=wanted.since,
+        until=wanted.until,
+    )
+    return [
+        AuditEntry(
+            id=row.id,
+            time=time_of(row.begun),
+            via=row.via,
+            caller=row.caller,
+            remote_ip=row.remote_ip,
+            cid=f"{row.cid:x}",
+            operation=row.operation,
+            params=row.params,
+            result=row.result,
+            message=row.message,
+        )
+        for row in found
+    ]
 
 
 def tls_public_key(key: TLSKey) -> TLSPublicKey:

@@ -104,8 +104,13 @@ class Importing:
         except FormError as exc:
             raise PlainError(400, str(exc)) from exc
         caller = Caller("webaccount", session.account, visit.remote_ip, visit.cid)
-        running = await operations.begin_upload(
-            self._ctx, caller, session.account, file, name, size, prefix
+        running = await self._ctx.audit.noted(
+            caller,
+            "import",
+            {"name": name, "size": size, "prefix": prefix},
+            operations.begin_upload(
+                self._ctx, caller, session.account, file, name, size, prefix
+            ),
         )
         return Response(
             200,

@@ -22,7 +22,9 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
 from moxtw import metrics
+from moxtw.admin.audit import Audit
 from moxtw.admin.clock import Clock
+from moxtw.admin.context import Caller
 from moxtw.log import Logger
 from moxtw.version import VERSION
 from moxtw.web.typewords import Cleaner, Cleaners, Describer
@@ -88,6 +90,7 @@ class Function:
     """A registered function with its compiled annotations.
 
     `older` is the same with the parameters that it once had, if clients may still send them.
+    `reads`: it changes nothing.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Function:
     results: tuple[tuple[str, Any], ...]
     open: bool
     any_form: bool
+    reads: bool
     older: Function | None = None
 
 
@@ -113,18 +117,20 @@ class Registry:
         self._description: dict[str, Any] | None = None
 
     def function(
-        self, *results: str, open: bool = False, any_form: bool = False
+        self, *results: str, open: bool = False, any_form: bool = False, reads: bool = False
     ) -> Callable[[Handler], Handler]:
         """Register a coroutine function; its first parameter is the `Call`.
 
         `results` names what it returns (r0, r1... by default): several for an annotation
-        ``tuple[...]``. An `open` function needs no session. `any_form`: the body is read as
-        JSON also when the client labels it as a form, which is what curl does by default;
-        only for a function that changes nothing.
+        ``tuple[...]``. An `open` function needs no session; it is about sessions, of which
+        other records are kept. `any_form`: the body is read as JSON also when the client
+        labels it as a form, which is what curl does by default; only for a function that
+        changes nothing. `reads`: the function changes nothing; calls of all others are noted
+        in the audit log.
         """
 
         def register(handler: Handler) -> Handler:
-            fn = self._compiled(handler, results, open=open, any_form=any_form)
+            fn = self._compiled(handler, results, open=open, any_form=any_form, reads=reads)
             self.functions[fn.name] = fn
             return handler
 
@@ -151,6 +157,7 @@ class Registry:
         *,
         open: bool = False,
         any_form: bool = False,
+        reads: bool = False,
     ) -> Function:
         hints = get_type_hints(handler, include_extras=True)
         names = list(inspect.signature(handler).parameters)[1:]
@@ -172,6 +179,7 @@ class Registry:
             results=tuple(zip(labels, types, strict=True)),
             open=open,
             any_form=any_form,
+            reads=reads,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -201,8 +209,11 @@ class Registry:
             }
         return self._description
 
-    def decode(self, fn: Function, body: bytes) -> tuple[Handler, list[Any]]:
-        """What answers a request body, and the parameters in it. Raises ApiError."""
+    def decode(self, fn: Function, body: bytes) -> tuple[Function, list[Any]]:
+        """The function, or its older form, that a request body fits; the parameters in it.
+
+        Raises ApiError.
+        """
         try:
             request = msgspec.json.decode(body)
         except (ValueError, RecursionError) as exc:
@@ -215,12 +226,12 @@ class Registry:
         if type(values) is not list:
             raise ApiError(BAD_REQUEST, '"params" is not a list')
         try:
-            return fn.handler, _fitted(fn, values)
+            return fn, _fitted(fn, values)
         except ApiError as exc:
             if fn.older is None:
                 raise
             try:
-                return fn.older.handler, _fitted(fn.older, values)
+                return fn.older, _fitted(fn.older, values)
             except ApiError:
                 raise exc from None
 
@@ -254,7 +265,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Endpoint:
-    """Answers the requests below ``api/`` of one API."""
+    """Answers the requests below ``api/`` of one API.
+
+    What functions change is noted in `audit`, as by the `caller` of a call.
+    """
 
     def __init__(
         self,
@@ -265,6 +279,8 @@ class Endpoint:
         gate: Gate,
         errors: ErrorMap,
         clock: Clock,
+        audit: Audit,
+        caller: Callable[[Call], Caller],
     ) -> None:
         self._registry = registry
         self._context = context
@@ -272,6 +288,8 @@ class Endpoint:
         self._gate = gate
         self._errors = errors
         self._clock = clock
+        self._audit = audit
+        self._caller = caller
 
     def route(self, app: Klein, base: str = "/api/") -> None:
         """Add the routes to a Klein app."""
@@ -318,10 +336,13 @@ class Endpoint:
             if len(body) > MAX_BODY:
                 raise ApiError(BAD_REQUEST, f"body is longer than {MAX_BODY} bytes")
             metrics.sherpa_requests_total.labels(label, known).inc()
-            handler, params = self._registry.decode(fn, body)
+            form, params = self._registry.decode(fn, body)
             if fn is _DOCS:
                 return json_answer(200, {"result": self._registry.describe()})
-            result = await handler(call, *params)
+            if fn.open or fn.reads:
+                result = await form.handler(call, *params)
+            else:
+                result = await self._noted(call, form, params)
             metrics.sherpa_requests_duration_seconds.labels(label, known).observe(
                 self._clock.seconds() - started
             )
@@ -333,6 +354,17 @@ class Endpoint:
         except Exception as exc:  # noqa: BLE001 - the one place that answers for all of them
             error = self._errors(exc) or self._unforeseen(exc, visit, known)
         return self._error(error, visit, known)
+
+    async def _noted(self, call: Call, fn: Function, params: list[Any]) -> Any:
+        """Call a function that may change something, with an entry in the audit log."""
+        names = [name for name, _ in fn.params]
+        named = dict(zip(names, params, strict=True))
+        work = fn.handler(call, *params)
+        return await self._audit.noted(self._caller(call), fn.name, named, work, self._explained)
+
+    def _explained(self, exc: Exception) -> tuple[str, str] | None:
+        error = exc if isinstance(exc, ApiError) else self._errors(exc)
+        return None if error is None else (error.code, str(error))
 
     def _unforeseen(self, exc: Exception, visit: Visit, function: str) -> ApiError:
         log.failure("api call failed", exc, cid=visit.cid, function=function)
@@ -355,7 +387,9 @@ async def _no_call(call: Call) -> None:
     raise AssertionError("answered by the endpoint itself")
 
 
-_DOCS: Final = Function("_docs", _no_call, "", (), (), (), open=False, any_form=False)
+_DOCS: Final = Function(
+    "_docs", _no_call, "", (), (), (), open=False, any_form=False, reads=True
+)
 
 
 def _check_content_type(text: str, *, any_form: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import json
 import os
 import pty
 import signal
@@ -127,6 +128,17 @@ class ServeTests(Case):
         )
         self.login("me@a.example", "an other password")
         poll(lambda: b"l=trace" in server.log_bytes(), SECONDS, "trace lines")
+
+        # What was done is in the audit log, the latest first, without passwords.
+        log = self.good("auditlog").splitlines()
+        self.assertRegex(log[0], r"^ID +TIME +VIA +CALLER +FROM +OPERATION +RESULT +PARAMETERS$")
+        self.assertRegex(log[1], r"^\d+ +\S+Z +ctl +uid \d+ +setloglevels +ok +{")
+        self.assertIn("setaccountpassword", "".join(log))
+        self.assertNotIn("an other password", "".join(log))
+        shown = self.good("auditlog", "-json", "-operation", "setloglevels", "-since", "-1h")
+        [entry] = json.loads(shown)
+        self.assertEqual(entry["Params"], '{"pkg":"imapserver","level":"trace"}')
+        self.assertEqual(self.good("auditlog", "-until", "2020-01-01"), "(none)\n")
 
         self.assertEqual(self.good("stop"), "Server stopped.\n")
         self.assertIsNone(server.pid)

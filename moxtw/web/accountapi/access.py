@@ -26,7 +26,7 @@ async def GeneratePassword(call: Call) -> str:
     return await usersettings.generate_password(*own(call), keep=session_digest(call))
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSPublicKeys(call: Call) -> list[TLSPublicKey]:
     """The TLS public keys that log in to the account."""
     ctx, caller, name = own(call)
@@ -71,7 +71,7 @@ async def TLSPublicKeyUpdate(call: Call, pubKey: TLSPublicKey) -> None:
     )
 
 
-@registry.function()
+@registry.function(reads=True)
 async def LoginAttempts(call: Call, limit: Int32) -> list[LoginAttempt]:
     """Login attempts of the account, latest first; a limit of 0 or less gives up to 10000."""
     rows = await system.login_attempts(*own(call), limit)

@@ -32,7 +32,7 @@ async def Logout(call: Call) -> None:
     await api.auth.logout(call)
 
 
-@registry.function("version", "goos", "goarch")
+@registry.function("version", "goos", "goarch", reads=True)
 async def Version(call: Call) -> tuple[str, str, str]:
     """The version of the server, its operating system and architecture."""
     return system.version()

@@ -26,7 +26,7 @@ def _suppression(entry: store.Suppression) -> Suppression:
     )
 
 
-@registry.function("account", "storageUsed", "storageLimit", "suppressions")
+@registry.function("account", "storageUsed", "storageLimit", "suppressions", reads=True)
 async def Account(call: Call) -> tuple[AccountConfig, Int64, Int64, list[Suppression]]:
     """Settings, bytes that messages take and may take (0: no limit), and suppressions."""
     found, used, limit, entries = await usersettings.account(*own(call))
@@ -54,7 +54,7 @@ async def DestinationSave(
     await usersettings.save_destination(*own(call), destName, old, new)
 
 
-@registry.function("suppressions")
+@registry.function("suppressions", reads=True)
 async def SuppressionList(call: Call) -> list[Suppression]:
     """Addresses that the account sends nothing to."""
     return [_suppression(entry) for entry in await suppressions.listed(*own(call))]

@@ -14,7 +14,7 @@ async def ImportAbort(call: Call, importToken: str) -> None:
     await operations.abort(*own(call), importToken)
 
 
-@registry.function("importProgress")
+@registry.function("importProgress", reads=True)
 async def Types(call: Call) -> ImportProgress:
     """Nothing but the type of what an upload is answered with."""
     return ImportProgress()

@@ -12,13 +12,13 @@ from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int32, Int64
 
 
-@registry.function("all", "disabled")
+@registry.function("all", "disabled", reads=True)
 async def Accounts(call: Call) -> tuple[list[str], list[str]]:
     """The names of all accounts, and of those that may not log in."""
     return await accounts.account_list(*admin_of(call))
 
 
-@registry.function("accountConfig", "diskUsage")
+@registry.function("accountConfig", "diskUsage", reads=True)
 async def Account(call: Call, account: str) -> tuple[AccountConfig, Int64]:
     """A configured account, and how many bytes its messages take."""
     found, usage = await accounts.account(*admin_of(call), account)

@@ -15,33 +15,33 @@ from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int64
 
 
-@registry.function()
+@registry.function(reads=True)
 async def Domains(call: Call) -> list[ConfigDomain]:
     """All configured domains, sorted by name."""
     return [to_api(d, ConfigDomain) for d in await domains.domain_list(*admin_of(call))]
 
 
-@registry.function()
+@registry.function(reads=True)
 async def Domain(call: Call, domain: str) -> DomainName:
     """The name of a configured domain in its two forms."""
     ctx, _ = admin_of(call)
     return to_api(domains.get(ctx, domain).domain, DomainName)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def ParseDomain(call: Call, domain: str) -> DomainName:
     """A domain name in its two forms, whether it is configured or not."""
     return to_api(domains.parse(domain), DomainName)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def DomainConfig(call: Call, domain: str) -> ConfigDomain:
     """A configured domain."""
     ctx, _ = admin_of(call)
     return to_api(domains.get(ctx, domain), ConfigDomain)
 
 
-@registry.function("localpartAccounts", "localpartAliases")
+@registry.function("localpartAccounts", "localpartAliases", reads=True)
 async def DomainLocalparts(
     call: Call, domain: str
 ) -> tuple[dict[str, str], dict[str, Alias]]:
@@ -72,7 +72,7 @@ async def DomainRemove(call: Call, domain: str) -> None:
     await domains.remove(*admin_of(call), domain)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def ClientConfigsDomain(call: Call, domain: str) -> ClientConfigs:
     """What mail clients of a domain's users can be set to."""
     entries = await domains.client_configs(*admin_of(call), domain)
@@ -90,7 +90,7 @@ async def ClientConfigsDomain(call: Call, domain: str) -> ClientConfigs:
     )
 
 
-@registry.function("r")
+@registry.function("r", reads=True)
 async def CheckDomain(call: Call, domainName: str) -> CheckResult:
     """Compare the configuration of a domain with DNS, TLS and policies as others see them.
 
@@ -99,7 +99,7 @@ async def CheckDomain(call: Call, domainName: str) -> CheckResult:
     return await checks.check_domain(*admin_of(call), domainName)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def DomainRecords(call: Call, domain: str) -> list[str]:
     """The DNS records that a domain should have, as lines of a zone file."""
     return await dnsrecords.domain_records(*admin_of(call), domain)

@@ -16,13 +16,13 @@ from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int32
 
 
-@registry.function()
+@registry.function(reads=True)
 async def HookQueueSize(call: Call) -> Int32:
     """How many webhook calls are to be made."""
     return await hooks.size(*admin_of(call))
 
 
-@registry.function()
+@registry.function(reads=True)
 async def HookList(call: Call, filter: HookFilter, sort: HookSort) -> list[Hook]:
     """Webhook calls to be made that match a filter, sorted by NextAttempt or Submitted."""
     return await hooks.waiting(*admin_of(call), filter, sort)
@@ -40,7 +40,7 @@ async def HookNextAttemptAdd(call: Call, filter: HookFilter, minutes: Int32) -> 
     return await hooks.add_next_attempt(*admin_of(call), filter, minutes)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def HookRetiredList(
     call: Call, filter: HookRetiredFilter, sort: HookRetiredSort
 ) -> list[HookRetired]:

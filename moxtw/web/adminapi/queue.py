@@ -17,13 +17,13 @@ from moxtw.web.rpc import Call
 from moxtw.web.typewords import Int32, Int64
 
 
-@registry.function()
+@registry.function(reads=True)
 async def QueueSize(call: Call) -> Int32:
     """How many messages are queued."""
     return await queue.size(*admin_of(call))
 
 
-@registry.function()
+@registry.function(reads=True)
 async def QueueHoldRuleList(call: Call) -> list[HoldRule]:
     """The hold rules: messages that match one are queued on hold."""
     return await queue.hold_rules(*admin_of(call))
@@ -46,7 +46,7 @@ async def QueueHoldRuleRemove(call: Call, holdRuleID: Int64) -> None:
     await queue.hold_rule_remove(*admin_of(call), holdRuleID)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def QueueList(call: Call, filter: Filter, sort: Sort) -> list[Msg]:
     """Queued messages that match a filter, sorted by NextAttempt or Queued."""
     return await queue.queued(*admin_of(call), filter, sort)
@@ -104,7 +104,7 @@ async def QueueTransportSet(call: Call, filter: Filter, transport: str) -> Int32
     return await queue.set_transport(*admin_of(call), filter, transport)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def RetiredList(call: Call, filter: RetiredFilter, sort: RetiredSort) -> list[MsgRetired]:
     """Messages that are queued no more, sorted by LastActivity or Queued."""
     return await queue.retired(*admin_of(call), filter, sort)

@@ -109,7 +109,7 @@ def _feedback(stored: StoredFeedback) -> types.DomainFeedback:
     )
 
 
-@registry.function("reports")
+@registry.function("reports", reads=True)
 async def DMARCReports(
     call: Call, start: Time, end: Time, domain: str
 ) -> list[types.DomainFeedback]:
@@ -118,7 +118,7 @@ async def DMARCReports(
     return [_feedback(each) for each in found]
 
 
-@registry.function("report")
+@registry.function("report", reads=True)
 async def DMARCReportID(call: Call, domain: str, reportID: Int64) -> types.DomainFeedback:
     """A DMARC report about a domain."""
     return _feedback(await reports.dmarc_report(*admin_of(call), domain, reportID))
@@ -128,7 +128,7 @@ def _int32(number: int) -> int:
     return min(number, _INT32_MAX)
 
 
-@registry.function("domainSummaries")
+@registry.function("domainSummaries", reads=True)
 async def DMARCSummaries(
     call: Call, start: Time, end: Time, domain: str
 ) -> list[types.DMARCSummary]:
@@ -149,7 +149,7 @@ async def DMARCSummaries(
     ]
 
 
-@registry.function()
+@registry.function(reads=True)
 async def DMARCEvaluationStats(call: Call) -> dict[str, types.EvaluationStat]:
     """DMARC evaluations that are to be reported, by the domain of the policy."""
     return {
@@ -160,7 +160,7 @@ async def DMARCEvaluationStats(call: Call) -> dict[str, types.EvaluationStat]:
     }
 
 
-@registry.function()
+@registry.function(reads=True)
 async def DMARCEvaluationsDomain(
     call: Call, domain: str
 ) -> tuple[Domain, list[types.Evaluation]]:
@@ -204,7 +204,7 @@ async def DMARCSuppressAdd(
     await reports.suppress(*admin_of(call), "dmarc", reportingAddress, _micro(until), comment)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def DMARCSuppressList(call: Call) -> list[types.SuppressAddress]:
     """Addresses that no DMARC reports are sent to."""
     return [
@@ -272,7 +272,7 @@ def _report(stored: StoredReport) -> types.TLSReportRecord:
     )
 
 
-@registry.function("reports")
+@registry.function("reports", reads=True)
 async def TLSReports(
     call: Call, start: Time, end: Time, policyDomain: str
 ) -> list[types.TLSReportRecord]:
@@ -283,13 +283,13 @@ async def TLSReports(
     return [_report(each) for each in found]
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSReportID(call: Call, domain: str, reportID: Int64) -> types.TLSReportRecord:
     """A TLS report about a domain."""
     return _report(await reports.tls_report(*admin_of(call), domain, reportID))
 
 
-@registry.function("domainSummaries")
+@registry.function("domainSummaries", reads=True)
 async def TLSRPTSummaries(
     call: Call, start: Time, end: Time, policyDomain: str
 ) -> list[types.TLSRPTSummary]:
@@ -320,13 +320,13 @@ def _tls_result(found: TLSResult) -> types.TLSResult:
     )
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSRPTResults(call: Call) -> list[types.TLSResult]:
     """Results of TLS with others that are to be reported, latest days first."""
     return [_tls_result(each) for each in await reports.tls_results(*admin_of(call))]
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSRPTResultsDomain(
     call: Call, isRcptDom: bool, policyDomain: str
 ) -> tuple[Domain, list[types.TLSResult]]:
@@ -343,7 +343,7 @@ async def TLSRPTRemoveResults(call: Call, isRcptDom: bool, domain: str, day: str
     await reports.remove_tls_results(*admin_of(call), domain, day, recipient=isRcptDom)
 
 
-@registry.function("record", "txt", "errstr")
+@registry.function("record", "txt", "errstr", reads=True)
 async def LookupTLSRPTRecord(
     call: Call, domain: str
 ) -> tuple[TLSRPTRecord | None, str, str]:
@@ -360,7 +360,7 @@ async def TLSRPTSuppressAdd(
     await reports.suppress(*admin_of(call), "tls", reportingAddress, _micro(until), comment)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSRPTSuppressList(call: Call) -> list[types.TLSRPTSuppressAddress]:
     """Addresses that no TLS reports are sent to."""
     return [
@@ -405,7 +405,7 @@ def _policy(kept: PolicyRecord) -> types.PolicyRecord:
     )
 
 
-@registry.function("records")
+@registry.function("records", reads=True)
 async def MTASTSPolicies(call: Call) -> list[types.PolicyRecord]:
     """MTA-STS policies of other domains that are kept."""
     return [_policy(each) for each in await reports.mtasts_policies(*admin_of(call))]

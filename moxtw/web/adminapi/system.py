@@ -7,31 +7,38 @@ from moxtw.config import dynamic as config
 from moxtw.web import admintypes as types
 from moxtw.web.adminapi.base import admin_of, registry
 from moxtw.web.configtypes import Domain, Dynamic, Route, Transport, WebHandler
-from moxtw.web.conversions import list_from_api, map_to_api, time_of, tls_public_key, to_api
+from moxtw.web.conversions import (
+    audit_entries,
+    list_from_api,
+    map_to_api,
+    time_of,
+    tls_public_key,
+    to_api,
+)
 from moxtw.web.rpc import USER_ERROR, ApiError, Call
 from moxtw.web.typewords import Int32
 
 
-@registry.function("version", "goos", "goarch")
+@registry.function("version", "goos", "goarch", reads=True)
 async def Version(call: Call) -> tuple[str, str, str]:
     """The version of the server, its operating system and architecture."""
     return system.version()
 
 
-@registry.function("staticPath", "dynamicPath", "static", "dynamic")
+@registry.function("staticPath", "dynamicPath", "static", "dynamic", reads=True)
 async def ConfigFiles(call: Call) -> tuple[str, str, str, str]:
     """Paths and texts of the configuration files, as they are on disk."""
     return await system.config_files(*admin_of(call))
 
 
-@registry.function()
+@registry.function(reads=True)
 async def Config(call: Call) -> Dynamic:
     """All of domains.conf."""
     ctx, _ = admin_of(call)
     return to_api(ctx.config.dynamic, Dynamic)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def LogLevels(call: Call) -> dict[str, str]:
     """The log levels in force by package; the default under ''."""
     return await system.log_levels(*admin_of(call))
@@ -49,26 +56,26 @@ async def LogLevelRemove(call: Call, pkg: str) -> None:
     await system.log_level_remove(*admin_of(call), pkg)
 
 
-@registry.function("cid")
+@registry.function("cid", reads=True)
 async def LookupCid(call: Call, recvID: str) -> str:
     """The connection id, in hex as in the log, of the form that outsiders see."""
     return await system.lookup_cid(*admin_of(call), recvID)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def LookupIP(call: Call, ip: str) -> types.Reverse:
     """The names that an IP address leads back to."""
     return types.Reverse(hostnames=await system.lookup_ip(*admin_of(call), ip))
 
 
-@registry.function()
+@registry.function(reads=True)
 async def CheckUpdatesEnabled(call: Call) -> bool:
     """Whether the server looks for new versions."""
     ctx, _ = admin_of(call)
     return ctx.config.static.check_updates
 
 
-@registry.function()
+@registry.function(reads=True)
 async def Transports(call: Call) -> dict[str, Transport]:
     """The configured transports."""
     return map_to_api(await system.transports(*admin_of(call)), Transport)
@@ -115,7 +122,7 @@ def _webserver_settings(conf: types.WebserverConfig) -> system.WebserverSettings
     return redirects, list_from_api(config.WebHandler, conf.web_handlers)
 
 
-@registry.function("conf")
+@registry.function("conf", reads=True)
 async def WebserverConfig(call: Call) -> types.WebserverConfig:
     """Redirects and handlers of the web server."""
     ctx, _ = admin_of(call)
@@ -134,7 +141,7 @@ async def WebserverConfigSave(
     return _webserver_config(ctx.config.dynamic)
 
 
-@registry.function()
+@registry.function(reads=True)
 async def TLSPublicKeys(call: Call, accountOpt: str) -> list[types.TLSPublicKey]:
     """TLS public keys of an account, or of all accounts for ''."""
     return [
@@ -142,7 +149,7 @@ async def TLSPublicKeys(call: Call, accountOpt: str) -> list[types.TLSPublicKey]
     ]
 
 
-@registry.function()
+@registry.function(reads=True)
 async def LoginAttempts(
     call: Call, accountName: str, limit: Int32
 ) -> list[types.LoginAttempt]:
@@ -173,3 +180,12 @@ def login_attempt(row: system.LoginAttempts) -> types.LoginAttempt:
         auth_mech=row.auth_mech,
         result=types.AuthResult(row.result),
     )
+
+
+@registry.function(reads=True)
+async def AuditLog(call: Call, filter: types.AuditFilter) -> list[types.AuditEntry]:
+    """What was changed, by whom: by this API, the account API, commands and edits of files.
+
+    Latest first, at most 1000 at a time.
+    """
+    return await audit_entries(*admin_of(call), filter)

@@ -123,6 +123,19 @@ class LiveTests(SynchronousTestCase):
         self.assertEqual(len(changes), 1)
         self.assertEqual(self.path.read_text(), COMMENTED)
 
+    def test_edits_by_hand_are_told(self):
+        read = []
+        self.live.on_read(read.append)
+        self.successResultOf(ensureDeferred(self.live.change(rename("Me"))))
+        self.assertEqual(read, [])
+        self.write(OTHER)
+        self.successResultOf(ensureDeferred(self.live.refresh()))
+        self.assertEqual(read, [[]])
+        self.write("Domains: 1\n")
+        self.successResultOf(ensureDeferred(self.live.refresh()))
+        self.assertEqual(len(read), 2)
+        self.assertTrue(read[1])
+
     def test_own_changes_do_not_count_as_edits(self):
         self.successResultOf(ensureDeferred(self.live.change(rename("Me"))))
         kept = self.live.dynamic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import socket
@@ -18,6 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from moxtw.admin import audit
 from moxtw.admin.context import AdminContext, Caller, OperationError
 from moxtw.ctl import client as client_module
 from moxtw.ctl.client import ControlClient, ControlError
@@ -31,6 +33,7 @@ from moxtw.ctl.server import (
     Stream,
 )
 from moxtw.net.cid import ConnectionIds
+from tests.support.store import make_store
 
 gates: list[Deferred[None]] = []
 callers: list[Caller] = []
@@ -75,7 +78,7 @@ async def wait(ctx: AdminContext, caller: Caller) -> Answer:
 
 COMMANDS = {
     "echo": Command(echo, 2),
-    "nothing": Command(nothing, 0),
+    "nothing": Command(nothing, 0, reads=True),
     "refuse": Command(refuse, 0),
     "broken": Command(broken, 0),
     "stream": Command(stream, 1),
@@ -84,10 +87,10 @@ COMMANDS = {
 }
 
 
-def make_context(clock: Any) -> AdminContext:
+def make_context(test: Any, clock: Any) -> AdminContext:
     return AdminContext(
         config=None,
-        store=None,
+        store=make_store(test),
         queue=None,
         hooks=None,
         clock=clock,
@@ -98,7 +101,8 @@ def make_context(clock: Any) -> AdminContext:
 class ProtocolTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.factory = ControlFactory(make_context(self.clock), COMMANDS, self.clock)
+        self.context = make_context(self, self.clock)
+        self.factory = ControlFactory(self.context, COMMANDS, self.clock)
         self.protocol, self.transport = self.connect()
         self.assertEqual(self.read(), b"ctlv0\n")
 
@@ -122,6 +126,34 @@ class ProtocolTests(SynchronousTestCase):
         self.assertEqual(self.exchange(b"nothing\n"), b"ok\n")
         self.assertEqual(self.exchange(b"echo\na\n"), b"")
         self.assertEqual(self.exchange(b"b\r\nnothing\n"), b"ok\na\nb\nok\n")
+
+    def noted(self) -> list[tuple[str, str, str, str]]:
+        """The audit log, first to last."""
+        found = self.successResultOf(
+            Deferred.fromCoroutine(audit.entries(self.context, Caller("test", "")))
+        )
+        return [(row.operation, row.params, row.result, row.message) for row in found[::-1]]
+
+    def test_audit_log(self) -> None:
+        self.exchange(b"echo\nx\ny\nrefuse\nbroken\nnothing\n")
+        self.flushLoggedErrors()
+        first, second, third = self.noted()
+        self.assertEqual(first, ("echo", '{"a":"x","b":"y"}', "ok", ""))
+        self.assertEqual(second, ("refuse", "{}", "user:error", "not\nlike this"))
+        self.assertEqual(third, ("broken", "{}", "server:error", "internal error"))
+
+    def test_audit_log_of_streams(self) -> None:
+        self.exchange(b"pieces\n")
+        self.assertEqual(self.noted(), [("pieces", "{}", "", "")])
+        self.exchange(b"ok\nok\n")
+        failed = ("pieces", "{}", "server:error", "and then it broke")
+        self.assertEqual(self.noted(), [failed])
+        # A client that goes away leaves an operation that may go on.
+        self.exchange(b"pieces\n")
+        self.protocol.connectionLost()
+        gc.collect()
+        lost = ("pieces", "{}", "lost", "the client went away before the end")
+        self.assertEqual(self.noted(), [failed, lost])
 
     def test_pipelined_commands_run_one_at_a_time(self) -> None:
         self.assertEqual(self.exchange(b"wait\nnothing\necho\n1\n2\n"), b"")
@@ -202,7 +234,7 @@ class SocketTests(TestCase):
         directory = Path(self.mktemp()).absolute() / ("d" * 100)
         directory.mkdir(parents=True)
         self.path = str(directory / "ctl")
-        self.service = ControlService(make_context(reactor), self.path, reactor, COMMANDS)
+        self.service = ControlService(make_context(self, reactor), self.path, reactor, COMMANDS)
         self.service.startService()
         self.addCleanup(self.stop)
 
@@ -235,7 +267,7 @@ class SocketTests(TestCase):
 
     async def test_socket_file(self) -> None:
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o660)
-        other = ControlService(make_context(reactor), self.path, reactor, COMMANDS)
+        other = ControlService(make_context(self, reactor), self.path, reactor, COMMANDS)
         with self.assertRaises(OSError):
             other.startService()
         await self.service.stopService()

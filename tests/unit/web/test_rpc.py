@@ -15,10 +15,14 @@ from treq.testing import StubTreq
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from moxtw.admin.audit import Audit
+from moxtw.admin.context import Caller
 from moxtw.net.cid import ConnectionIds
+from moxtw.store import auditdb
 from moxtw.web.rpc import MAX_BODY, ApiError, Call, Endpoint, PlainError, Registry
 from moxtw.web.typewords import Int32, Int64, UInt16
 from moxtw.web.visit import make_origin
+from tests.support.store import make_store
 
 Word = NewType("Word", str)
 
@@ -64,6 +68,11 @@ async def Nothing(call: Call, n: Int32, p: UInt16, w: Word) -> None:
     """Does nothing."""
 
 
+@registry.function(reads=True)
+async def Read(call: Call) -> None:
+    """Changes nothing."""
+
+
 @registry.function()
 async def Fail(call: Call, how: str) -> None:
     """Fails."""
@@ -89,6 +98,7 @@ async def gate(request: Any, visit: Any) -> object:
 
 class RPCTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.store = make_store(self)
         app = Klein()
         Endpoint(
             registry,
@@ -97,6 +107,8 @@ class RPCTests(SynchronousTestCase):
             gate=gate,
             errors=errors,
             clock=Clock(),
+            audit=Audit(self.store),
+            caller=lambda call: Caller("test", call.session.decode(), "192.0.2.1", 16),
         ).route(app)
         self.stub = StubTreq(app.resource())
 
@@ -139,6 +151,25 @@ class RPCTests(SynchronousTestCase):
         self.assertRegex(value["error"]["message"], r" \(id [A-Za-z0-9_-]{22}\)$")
         code: str = value["error"]["code"]
         return code
+
+    def test_audit_log(self) -> None:
+        self.call("Nothing", 1, 2, "w")
+        self.call("Read")
+        self.call("Prep")
+        self.code("Nothing", {"params": []})
+        for how in ("user", "operation", "other"):
+            self.request("Fail", {"params": [how]})
+        rows = self.successResultOf(self.store.read(lambda tx: auditdb.entries(tx, 9)))
+        self.assertEqual(rows[-1][2:6], ("test", "t", "192.0.2.1", 16))
+        self.assertEqual(
+            [(row.operation, row.params, row.result, row.message) for row in rows[::-1]],
+            [
+                ("Nothing", '{"n":1,"p":2,"w":"w"}', "ok", ""),
+                ("Fail", '{"how":"user"}', "user:error", "your doing"),
+                ("Fail", '{"how":"operation"}', "user:notFound", "not there"),
+                ("Fail", '{"how":"other"}', "server:error", "internal error"),
+            ],
+        )
 
     def test_results(self) -> None:
         self.assertEqual(self.call("Prep", token=None), {"result": "hello"})

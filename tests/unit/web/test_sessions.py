@@ -11,11 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from moxtw.admin.audit import Audit
+from moxtw.admin.context import Caller
 from moxtw.net.cid import ConnectionIds
 from moxtw.ratelimit import failed_auth_limiter
 from moxtw.web.rpc import Call, Endpoint, Registry
 from moxtw.web.sessions import ADMIN_ACCOUNT, LoginRefused, MemorySessions, WebAuth
 from moxtw.web.visit import Visit, make_origin
+from tests.support.store import make_store
 
 registry = Registry("Test", "test", "For tests.")
 
@@ -66,6 +69,8 @@ class SessionTests(SynchronousTestCase):
             gate=auth.gate,
             errors=lambda exc: None,
             clock=self.clock,
+            audit=Audit(make_store(self)),
+            caller=lambda call: Caller("test", ""),
         ).route(app)
         self.stub = StubTreq(app.resource())
         self.extra: dict[str, str] = {}
