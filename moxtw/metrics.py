@@ -194,6 +194,13 @@ subjectpass_generate_total = _counter(
 subjectpass_verify_total = _counter(
     "mox_subjectpass_verify_total", "Looks for tokens in subjects.", "result"
 )
+dnsbl_ips_success = _gauge(
+    "mox_dnsbl_ips_success",
+    "Whether our addresses are not in block lists: 1 not, 0 listed or not known,"
+    " -1 if our addresses are not known.",
+    "zone",
+    "ip",
+)
 dnsbl_lookup_duration_seconds = _histogram(
     "mox_dnsbl_lookup_duration_seconds", "Lookups in DNS block lists.", "zone", "status"
 )

@@ -13,6 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from moxtw.admin.audit import OK
+from moxtw.admin.blocklists import Monitor
 from moxtw.admin.context import AdminContext, Caller
 from moxtw.authn.dnsbl import BlockLists
 from moxtw.authn.evaluate import Evaluation
@@ -107,11 +108,12 @@ class Parts:
         self.reports = ReportService(
             store, config, self.resolver, self.reactor, SystemRandom()
         )
+        self.blocklists = Monitor(config, self.resolver, self.reactor, store.run)
         self.queue = QueueService(
             store,
             config,
             self.resolver,
-            Dialer(self.reactor, roots),
+            Dialer(self.reactor, roots, self.blocklists.connected),
             self.reactor,
             local=self._local_target() if self.localserve else None,
             policy=Safety(policies, for_pkg(self.resolver, "dane"), self.reactor),
@@ -239,6 +241,7 @@ class Parts:
         if not self.localserve:
             self.refresher.startService()
             self.reports.startService()
+            self.blocklists.startService()
         self.trainer.startService()
         # A filter may have come, or other settings.
         self.config.on_change(lambda old, new: self.trainer.look_at_all())
@@ -246,7 +249,7 @@ class Parts:
     async def stop_sending(self) -> None:
         """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
-        for service in (self.refresher, self.reports):
+        for service in (self.refresher, self.reports, self.blocklists):
             if service.running:
                 service.stopService()
         self._queue_stopped = maybeDeferred(self.queue.stopService)

@@ -27,11 +27,16 @@ class Dialer:
 
     roots
         The certificate authorities that verified sessions trust.
+    connected
+        Called for each connection that was made.
     """
 
-    def __init__(self, reactor: Any, roots: Roots) -> None:
+    def __init__(
+        self, reactor: Any, roots: Roots, connected: Callable[[], object] = lambda: None
+    ) -> None:
         self._reactor = reactor
         self._roots = roots
+        self._connected = connected
 
     async def connect(
         self, target: Target, *, dialed: Callable[[str], None] | None = None
@@ -42,6 +47,7 @@ class Dialer:
         even if what follows fails.
         """
         client = await self._dial(target)
+        self._connected()
         if dialed is not None:
             dialed(client.remote_ip)
         limit = target.timeouts.setup

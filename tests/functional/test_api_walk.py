@@ -167,6 +167,7 @@ ADMIN: dict[str, Row] = {
     ),
     "TLSPublicKeys": Row([""]),
     "LoginAttempts": Row(["(admin)", 10]),
+    "DNSBLStatus": Row(),
     "AuditLog": Row([{"Max": 10, "Since": "-1h"}], [{"Since": "yesterday"}], USER),
     "Logout": Row(),
 }

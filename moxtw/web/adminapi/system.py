@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.admin import system
+from moxtw.admin import blocklists, system
 from moxtw.config import dynamic as config
 from moxtw.web import admintypes as types
 from moxtw.web.adminapi.base import admin_of, registry
@@ -85,6 +85,19 @@ async def Transports(call: Call) -> dict[str, Transport]:
 async def RoutesSave(call: Call, routes: list[Route]) -> None:
     """Replace the global routes."""
     await system.save_routes(*admin_of(call), list_from_api(config.Route, routes))
+
+
+@registry.function("results", "using", "monitoring", reads=True)
+async def DNSBLStatus(
+    call: Call,
+) -> tuple[dict[str, dict[str, str]], list[Domain], list[Domain]]:
+    """What DNS block lists say of our addresses: by address, by list.
+
+    It is "pass" for an address that is not listed; or else it begins with "fail" or "temperror".
+    Then the lists that are used for incoming mail, and the others that are watched.
+    """
+    results, using, watching = await blocklists.status(*admin_of(call))
+    return results, [to_api(z, Domain) for z in using], [to_api(z, Domain) for z in watching]
 
 
 @registry.function()
