@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -73,3 +75,48 @@ def tlsa_records(static: Static, listener: Listener) -> list[str]:
         dane.presentation(dane.key_record(dane.DANE_EE, 1, key.public_key()))
         for key in host_keys(static, listener)
     ]
+
+
+def ensure_host_keys(
+    static: Static, now: float, told: Callable[[str], object]
+) -> dict[str, list[str]]:
+    """Make the host keys that listeners with certificates by ACME lack.
+
+    Returns the files that were made, as names from the configuration's directory, by the names
+    of listeners, whose HostPrivateKeyFiles they belong in; listeners with the same host share
+    them. `told` hears of each file. Blocks. Raises OSError, ValueError.
+    """
+    made: dict[tuple[str, str], str] = {}
+    missing: dict[str, list[str]] = {}
+    for name, listener in static.listeners.items():
+        if listener.tls is None or not listener.tls.acme:
+            continue
+        host = listener.effective_hostname
+        there = {kind_of(key) for key in host_keys(static, listener)}
+        for kind in KINDS:
+            if kind in there:
+                continue
+            file = made.get((host.ascii, kind))
+            if file is None:
+                file = made[host.ascii, kind] = host_key_file(host, kind, now)
+                _write(static.directory / file, host_key_pem(make_host_key(kind)))
+                told(file)
+            missing.setdefault(name, []).append(file)
+    return missing
+
+
+def kind_of(key: HostKey) -> str:
+    """The kind of a key, "" for one that is of none in KINDS."""
+    if isinstance(key, RSAPrivateKey):
+        return "rsa2048" if key.key_size >= keys.RSA_BITS else ""
+    return "ecdsap256" if isinstance(key.curve, ec.SECP256R1) else ""
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file that only its owner may read, on disk. Raises OSError if it is there."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)

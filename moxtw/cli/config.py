@@ -200,3 +200,30 @@ def service_unit(program: list[str], config: Path, data: Path) -> str:
         writable=" ".join(_quoted(str(path)) for path in (config.parent, data)),
         home="read-only" if at_home else "yes",
     )
+
+
+def ensure_host_keys(invocation: Invocation) -> None:
+    """``moxtw config ensureacmehostprivatekeys``."""
+    import time
+
+    from moxtw.admin import hostkeys
+
+    static = invocation.static()
+    try:
+        missing = hostkeys.ensure_host_keys(
+            static, time.time(), lambda file: invocation.print(f"Made {static.directory / file}")
+        )
+    except ValueError as exc:
+        raise CommandError(str(exc)) from exc
+    if not missing:
+        invocation.print("No listener lacks a host key for certificates by ACME.")
+        return
+    invocation.print("\nAdd to mox.conf, in the section TLS of these listeners:")
+    for name, files in missing.items():
+        invocation.print(f"\nListener {name}:\n\n\tHostPrivateKeyFiles:")
+        for file in files:
+            invocation.print(f"\t\t- {file}")
+    invocation.print(
+        "\nThen give the files to the user of the server, restart it, and publish the TLSA records"
+        '\nthat "moxtw config dnsrecords" prints.'
+    )

@@ -139,3 +139,32 @@ def dkim_lookup(invocation: Invocation) -> None:
     run_async(
         lambda reactor: print_lookup(invocation, make_resolver(invocation, reactor), "txt", name)
     )
+
+
+def domain_age(invocation: Invocation) -> None:
+    """``moxtw rdap domainage``."""
+    from datetime import UTC, datetime
+
+    from moxtw.admin import rdap
+    from moxtw.mail.domain import DomainError, parse_domain
+    from moxtw.net.tlsclient import Roots
+    from moxtw.queue.hookcall import make_client
+
+    try:
+        domain = parse_domain(invocation.args[0])
+    except DomainError as exc:
+        raise UsageError(str(exc)) from exc
+    bootstrap = invocation.text("list") or rdap.BOOTSTRAP
+
+    async def ask(reactor: Any) -> datetime:
+        client = make_client(make_resolver(invocation, reactor), reactor, Roots())
+        return await rdap.registration(client, domain, reactor, bootstrap=bootstrap)
+
+    try:
+        registered = run_async(ask)
+    except rdap.RDAPError as exc:
+        raise CommandError(f"{domain.name}: {exc}") from exc
+    days = (datetime.now(UTC) - registered).days
+    name = rdap.registered_domain(domain).name
+    years = f" ({days / 365.2425:.1f} years)" if days >= 365 else ""
+    invocation.print(f"{name} was registered on {registered:%Y-%m-%d}, {days} days ago{years}.")

@@ -252,6 +252,25 @@ called: its request is read as JSON from standard input, and the answer is print
         (0, None),
     ),
     Command("helpall", "", "main:helpall_command", "Print help about all commands."),
+    Command(
+        "completion",
+        "shell",
+        "completion:completion",
+        """Print a script that lets a shell complete commands, flags and their values.
+
+The shell is bash or zsh. This loads it, and in ~/.bashrc or ~/.zshrc it does at each start:
+
+    source <(moxtw completion bash)
+
+Files are completed where a command takes other things.""",
+        (1, 1),
+    ),
+    Command(
+        "licenses",
+        "",
+        "tools:licenses",
+        "Print the licenses of this program and of the packages that it is made of.",
+    ),
     Command("version", "", "tools:version", "Print the version of this program."),
 )
 

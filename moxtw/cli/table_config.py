@@ -270,6 +270,17 @@ together, as programs want them. The seed of the key is printed too. The server 
         (2, None),
     ),
     Command(
+        "config ensureacmehostprivatekeys",
+        "",
+        "config:ensure_host_keys",
+        """Make the private keys that listeners with certificates by ACME lack.
+
+With keys of its own (HostPrivateKeyFiles) a listener gets certificates for the same keys again
+and again, so that TLSA records for DANE stay true. Each listener has one ECDSA P-256 and one RSA
+key of 2048 bits. Keys that are missing are written to hostkeys beside mox.conf, and what to add
+to mox.conf is printed. Nothing that exists is changed.""",
+    ),
+    Command(
         "config describe-static",
         ">mox.conf",
         "config:describe_static",

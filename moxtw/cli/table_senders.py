@@ -91,6 +91,20 @@ Mail servers whose address has no such name are mistrusted by many.""",
         (RESOLVER,),
     ),
     Command(
+        "rdap domainage",
+        "domain",
+        "dns:domain_age",
+        """Print when a domain was registered, as its registry tells.
+
+Others distrust mail of domains that are only some weeks old. For a name below a domain, that
+domain is looked up.""",
+        (1, 1),
+        (
+            RESOLVER,
+            Flag("list", TEXT, "URL of the list of registries' servers, in place of IANA's."),
+        ),
+    ),
+    Command(
         "dnsbl check",
         "zone ip",
         "senders:dnsbl_check",

@@ -115,3 +115,14 @@ def _part(part: Part) -> dict[str, Any]:
     if part.message is not None:
         found["message"] = _part(part.message)
     return found
+
+
+def licenses(invocation: Invocation) -> None:
+    """``moxtw licenses``."""
+    from moxtw.cli.packages import needed
+
+    for package in needed("moxtw"):
+        title = f"{package.name} {package.version}"
+        invocation.print(f"{title}\n{'=' * len(title)}\n{package.license}\n")
+        for name, text in package.texts:
+            invocation.print(f"-- {name}\n{text.strip()}\n")

@@ -85,6 +85,21 @@ class HelpTests(SynchronousTestCase):
             for line in text.splitlines()[1:]:
                 self.assertLess(len(line), 100)
 
+    def test_wrong_calls(self) -> None:
+        """Every command refuses flags that it does not have, and arguments beyond its own."""
+        for command in COMMANDS.values():
+            if command.dashes:
+                continue  # sendmail, which takes what others call it with
+            wrong = [["-nosuchflag"]]
+            if command.most is not None:
+                wrong.append(["x"] * (command.most + 1))
+            if command.least:
+                wrong.append(["x"] * (command.least - 1))
+            for args in wrong:
+                result = call(*command.words, *args)
+                self.assertEqual((result.code, result.out), (2, ""), (command.name, args))
+                self.assertIn(f"\nusage: moxtw {command.name}", result.err)
+
     def test_overview(self) -> None:
         for args in (["help"], ["-h"], ["--help"]):
             result = call(*args)
