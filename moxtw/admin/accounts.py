@@ -12,6 +12,7 @@ from moxtw.config.lookup import account_destinations, account_for_login
 from moxtw.sasl import password as passwords
 from moxtw.store import accounts as rows
 from moxtw.store import credentials, websessions
+from moxtw.store.auth import Login
 from moxtw.store.errors import NoSuchAccount
 from moxtw.store.tx import Tx
 
@@ -178,3 +179,10 @@ async def address_account(ctx: AdminContext, caller: Caller, address: str) -> st
     """The account that an address belongs to."""
     found = looked_up(lambda: edit.find_address(ctx.config.dynamic, address))
     return found.account
+
+
+async def login_of(ctx: AdminContext, caller: Caller, address: str) -> Login:
+    """Who an address belongs to, as if they had logged in with it. Raises OperationError."""
+    name = await address_account(ctx, caller, address)
+    row = await ctx.store.read(lambda tx: rows.get(tx, name))
+    return Login(name, row.id, address)

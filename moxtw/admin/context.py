@@ -16,6 +16,8 @@ from moxtw.log import Logger
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from twisted.internet.protocol import Protocol as Connection
+
     from moxtw.admin.clock import Clock
     from moxtw.config.static import Static
     from moxtw.dns.resolver import Resolver
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from moxtw.queue.hookcall import HookCaller
     from moxtw.queue.hookoperations import HookOperations
     from moxtw.queue.operations import QueueOperations
+    from moxtw.store.auth import Login
     from moxtw.store.db import Store
 
 log = Logger("admin")
@@ -128,6 +131,7 @@ class AdminContext:
     resolver: looks up what others see of us.
     roots: the certificate authorities that are trusted.
     hook_caller: makes webhook calls.
+    imap: makes IMAP connections for somebody who needs not log in.
     """
 
     config: Config
@@ -144,6 +148,7 @@ class AdminContext:
     resolver: Resolver | None = None
     roots: Roots | None = None
     hook_caller: HookCaller | None = None
+    imap: Callable[[Login], Connection] | None = None
     audit: Audit = field(init=False)
     imports: Imports = field(init=False)
 

@@ -303,3 +303,16 @@ def auditlog(invocation: Invocation) -> None:
         if invocation.flags.get(name) is not None
     }
     invocation.listing("auditlog", json.dumps(wanted))
+
+
+def imapserve(invocation: Invocation) -> None:
+    """``moxtw admin imapserve``."""
+    out = 0 if invocation.switch("fd0") else 1
+
+    def write(data: bytes) -> None:
+        while data:
+            data = data[os.write(out, data) :]
+
+    with invocation.control() as control:
+        control.command("imapserve", invocation.args[0])
+        control.converse(0, write)

@@ -83,6 +83,17 @@ input. A hash of it is written to the AdminPasswordFile of mox.conf. The server 
 running, and a running one uses the new password from then on.""",
     ),
     Command(
+        "admin imapserve",
+        "address",
+        "server:imapserve",
+        """Serve an IMAP session on standard input and output, of the account with an address.
+
+The running server serves it, without login: for IMAP clients that run a command to connect, such
+as mbsync with "Tunnel", and to look at an account. It is in the audit log.""",
+        (1, 1),
+        (Flag("fd0", BOOL, "Use standard input for both directions, as with a socket there."),),
+    ),
+    Command(
         "auditlog",
         "[filter flags]",
         "server:auditlog",

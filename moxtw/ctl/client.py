@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
-from collections.abc import Iterator
-from typing import IO
+import threading
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from moxtw.ctl import CHUNK, GREETING, MAX_LINE
 
@@ -134,6 +136,30 @@ class ControlClient:
             self.read_ok()
         self.send("0")
 
+    def converse(self, source: IO[bytes] | int, sink: Callable[[bytes], object]) -> None:
+        """Give the connection to whatever else the server speaks on it, until that ends.
+
+        What comes from `source` (a descriptor, or a file read without buffer) is sent, and when
+        it ends, the server is told; what the server sends goes to `sink`.
+        """
+        fd = source if isinstance(source, int) else source.fileno()
+        self._socket.settimeout(None)
+
+        def send() -> None:
+            with contextlib.suppress(OSError):  # The reader below sees that it has ended.
+                while data := os.read(fd, CHUNK):
+                    self._socket.sendall(data)
+                self._socket.shutdown(socket.SHUT_WR)
+
+        # It may wait for input when the server has ended: it does not keep the process.
+        threading.Thread(target=send, daemon=True).start()
+        raw: Any = self._file
+        try:
+            while data := raw.read1(CHUNK):
+                sink(data)
+        except OSError as exc:
+            raise ControlError(f"connection to the server: {exc.strerror or exc}") from exc
+
     def read_eof(self) -> None:
         """Wait until the server closes the connection."""
         try:
@@ -150,8 +176,6 @@ def _connect(sock: socket.socket, path: str) -> None:
     except OSError as exc:
         if "too long" not in str(exc):
             raise
-        import os
-
         directory, name = os.path.split(path)
         fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY)
         try:

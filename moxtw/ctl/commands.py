@@ -15,7 +15,7 @@ from moxtw.admin.context import AdminContext, Caller, user_error
 from moxtw.config.dynamic import Alias
 from moxtw.ctl.maintenance import MAINTENANCE
 from moxtw.ctl.queue import QUEUE
-from moxtw.ctl.server import Answer, Command, Lines, Stream
+from moxtw.ctl.server import Answer, Command, Lines, Stream, Takeover
 from moxtw.ctl.texts import (
     bool_of,
     from_json,
@@ -73,6 +73,12 @@ async def _audit_log(ctx: AdminContext, caller: Caller, filter: str, form: str) 
         )
 
     return await listing(form, "ID TIME VIA CALLER FROM OPERATION RESULT PARAMETERS", pages(), row)
+
+
+async def _imap_serve(ctx: AdminContext, caller: Caller, address: str) -> Answer:
+    """An IMAP session of the account with an address, on this connection."""
+    assert ctx.imap is not None
+    return Takeover(ctx.imap(await accounts.login_of(ctx, caller, address)))
 
 
 # Accounts
@@ -273,6 +279,7 @@ COMMANDS: Final[dict[str, Command]] = {
     **TRANSFERS,
     **QUEUE,
     "auditlog": Command(_audit_log, 2, reads=True),
+    "imapserve": Command(_imap_serve, 1),
     "loglevels": Command(_log_levels, 0, reads=True),
     "setloglevels": Command(_set_log_levels, 2),
     "setaccountpassword": Command(_set_password, 2),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
@@ -50,7 +50,14 @@ class Stream:
     data: bytes | AsyncIterator[bytes]
 
 
-Answer = Lines | Stream | None
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """An answer after whose ``ok`` the connection belongs to another protocol."""
+
+    protocol: Protocol
+
+
+Answer = Lines | Stream | Takeover | None
 Handler = Callable[..., Awaitable[Answer]]
 
 
@@ -92,6 +99,7 @@ class ControlProtocol(LineReceiver):
         self._waiting: Deferred[str] | None = None
         self._timer: DelayedCall | None = None
         self._lost = False
+        self._successor: Protocol | None = None
         self.busy = False
 
     def connectionMade(self) -> None:
@@ -114,7 +122,7 @@ class ControlProtocol(LineReceiver):
                 return
             finally:
                 self.busy = False
-            if self._lost:
+            if self._lost or self._successor is not None:
                 return
 
     async def _command(self, name: str, caller: Caller) -> None:
@@ -142,6 +150,21 @@ class ControlProtocol(LineReceiver):
                 self._write_line(_one_line(line))
         elif isinstance(answer, Stream):
             await self._write_stream(answer, caller)
+        elif isinstance(answer, Takeover) and not self._lost:
+            self._give_over(answer.protocol)
+
+    def _give_over(self, protocol: Protocol) -> None:
+        """Let another protocol have the connection, and what came in already."""
+        transport: Any = self.transport
+        self._gone(self)
+        self._successor = transport.protocol = protocol
+        transport.resumeProducing()
+        protocol.makeConnection(transport)
+        for line in self._lines:
+            protocol.dataReceived(line.encode() + b"\r\n")
+        self._lines.clear()
+        if rest := self.clearLineBuffer():  # type: ignore[no-untyped-call]
+            protocol.dataReceived(rest)
 
     async def _noted(
         self, name: str, command: Command, caller: Caller, params: Sequence[str]
@@ -201,6 +224,9 @@ class ControlProtocol(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """A line came in; while no one reads, only a few are taken."""
+        if self._successor is not None:
+            self._successor.dataReceived(line + b"\n")
+            return
         text = line.removesuffix(b"\r").decode("utf-8", "replace")
         waiting, self._waiting = self._waiting, None
         if waiting is not None:

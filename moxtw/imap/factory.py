@@ -7,6 +7,7 @@ from twisted.internet.protocol import ServerFactory
 
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.server import IMAPServer
+from moxtw.store.auth import Login
 
 
 class IMAPServerFactory(ServerFactory):
@@ -25,7 +26,11 @@ class IMAPServerFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> IMAPServer:  # noqa: N802
         """A new connection."""
-        connection = IMAPServer(self.app, self.listener, opened=self.connections)
+        return self.connection()
+
+    def connection(self, login: Login | None = None) -> IMAPServer:
+        """A new connection, of somebody who is logged in from the start if `login` says who."""
+        connection = IMAPServer(self.app, self.listener, opened=self.connections, login=login)
         connection.factory = self
         return connection
 

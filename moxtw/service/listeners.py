@@ -24,6 +24,7 @@ from moxtw.ctl.server import ControlService
 from moxtw.dns.resolver import Resolver, for_pkg
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
+from moxtw.imap.server import IMAPServer
 from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
@@ -54,7 +55,7 @@ from moxtw.smtp.dial import Dialer
 from moxtw.smtp.factory import SMTPServerFactory
 from moxtw.smtp.sendercheck import SenderDomains
 from moxtw.store import incoming
-from moxtw.store.auth import Authenticator
+from moxtw.store.auth import Authenticator, Login
 from moxtw.store.db import Store
 from moxtw.tlspolicy.mtastsfetch import Fetcher
 from moxtw.version import VERSION
@@ -181,6 +182,7 @@ class Parts:
             resolver=self.resolver,
             localserve=self.localserve,
         )
+        self.admin.imap = self._imap_connection
         self.imap = IMAPContext(
             reactor=self.reactor,
             store=store,
@@ -192,6 +194,9 @@ class Parts:
             failed_auth=self.failed_auth,
             version=VERSION,
             stopping=lambda: self.stopping,
+        )
+        self.control_imap = IMAPServerFactory(
+            self.imap, IMAPListener("ctl", "imap", self.static.dns_hostname.ascii)
         )
 
     def _evaluation(self) -> Evaluation:
@@ -225,6 +230,10 @@ class Parts:
             lambda failure: logger.failure("noting an edit of the configuration", failure)
         )
 
+    def _imap_connection(self, login: Login) -> IMAPServer:
+        """An IMAP connection without login, for the control socket."""
+        return self.control_imap.connection(login)
+
     def _local_target(self) -> Target:
         """Where a local test server sends everything: to itself."""
         listener = self.static.listeners.get("local")
@@ -249,6 +258,7 @@ class Parts:
     async def stop_sending(self) -> None:
         """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
+        self.control_imap.shutdown()
         for service in (self.refresher, self.reports, self.blocklists):
             if service.running:
                 service.stopService()

@@ -263,6 +263,7 @@ class Server(MultiService):
         self.authenticator.forget(account)
         for endpoint in self._endpoints:
             endpoint.end_sessions(account)
+        self.parts.control_imap.end_sessions(account)
 
     def _failed(self, failure: Failure) -> None:
         if self._stopping is not None:

@@ -6,8 +6,10 @@ import imaplib
 import json
 import os
 import pty
+import shlex
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import time
@@ -129,10 +131,41 @@ class ServeTests(Case):
         self.login("me@a.example", "an other password")
         poll(lambda: b"l=trace" in server.log_bytes(), SECONDS, "trace lines")
 
+        # IMAP without login, over a command, in mbsync called a tunnel.
+        tunnel = shlex.join([*MOXTW, "-config", str(server.config_path), "admin", "imapserve"])
+        with_env = f"exec env PYTHONPATH={shlex.quote(environment()['PYTHONPATH'])} {tunnel}"
+        with imaplib.IMAP4_stream(f"{with_env} me@a.example") as imap:
+            self.assertEqual(imap.state, "AUTH")
+            self.assertEqual(imap.append("Archive", "", "", b"x" * 300_000)[0], "OK")
+            self.assertEqual(imap.select("Archive"), ("OK", [b"1"]))
+            [found, _] = imap.fetch("1", "(BODY.PEEK[])")[1]
+            self.assertEqual(len(found[1]), 300_000)
+        out = self.good("admin", "imapserve", "me@a.example", stdin=b"a NOOP\r\n")
+        self.assertRegex(out, r"(?s)\A\* PREAUTH \[.*\r\na OK .*\r\n\Z")
+        code, out, err = self.moxtw("admin", "imapserve", "nobody@a.example")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("nobody@a.example", err)
+        # Both directions on one socket.
+        ours, theirs = socket.socketpair()
+        with ours, subprocess.Popen(
+            [*MOXTW, "-config", str(server.config_path), "admin", "imapserve", "-fd0",
+             "me@a.example"],
+            stdin=theirs,
+            env=environment(),
+        ) as process:
+            theirs.close()
+            ours.settimeout(SECONDS)
+            ours.sendall(b"a LOGOUT\r\n")
+            data = b""
+            while more := ours.recv(4096):
+                data += more
+            self.assertIn(b"\r\na OK ", data)
+            self.assertEqual(process.wait(SECONDS), 0)
+
         # What was done is in the audit log, the latest first, without passwords.
         log = self.good("auditlog").splitlines()
         self.assertRegex(log[0], r"^ID +TIME +VIA +CALLER +FROM +OPERATION +RESULT +PARAMETERS$")
-        self.assertRegex(log[1], r"^\d+ +\S+Z +ctl +uid \d+ +setloglevels +ok +{")
+        self.assertRegex(log[1], r"^\d+ +\S+Z +ctl +uid \d+ +imapserve +ok +{")
         self.assertIn("setaccountpassword", "".join(log))
         self.assertNotIn("an other password", "".join(log))
         shown = self.good("auditlog", "-json", "-operation", "setloglevels", "-since", "-1h")
