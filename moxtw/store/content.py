@@ -30,6 +30,7 @@ from moxtw.store.db import Store
 from moxtw.store.errors import DiskFull, NoContent, StoreError
 from moxtw.store.schema import content_data, content_text, contents, messages
 from moxtw.store.schema_keys import content_keys, keys_due
+from moxtw.store.schema_queue import queue_sources
 from moxtw.store.tx import Statement, Tx
 
 if TYPE_CHECKING:
@@ -505,10 +506,13 @@ _DELETE = [
     Statement(contents.delete().where(contents.c.id == bindparam("id"))),
 ]
 
-# Each says whether a table refers to a content; other modules of the package add theirs.
-referrers: list[Statement] = [
-    Statement(sa.select(messages.c.id).where(messages.c.content_id == bindparam("id")).limit(1))
-]
+# The tables that refer to contents. All stand here, so that a program that has nothing to do
+# with the queue sees what waits there.
+REFERRING: Final = (messages, queue_sources)
+referrers: Final = tuple(
+    Statement(sa.select(table.c.id).where(table.c.content_id == bindparam("id")).limit(1))
+    for table in REFERRING
+)
 
 
 def save(tx: Tx, spooled: Spooled, saved: dict[int, int]) -> int:

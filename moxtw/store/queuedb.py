@@ -48,12 +48,6 @@ class NoSuchQueued(StoreError):
     """There is no queued message of that id."""
 
 
-content.referrers.append(
-    Statement(
-        sa.select(queue_sources.c.id).where(queue_sources.c.content_id == bindparam("id")).limit(1)
-    )
-)
-
 # -- Adding ----------------------------------------------------------------------------------
 
 _INSERT = Statement(

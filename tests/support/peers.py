@@ -171,7 +171,8 @@ class Postfix:
 
     It takes mail from loopback, for any domain. Mail for the ``domains`` is discarded with
     ``discard``, else put into maildirs (see ``messages``). Mail for others goes to ``routes``,
-    domain to ``(ip, port)``. ip and port: where it listens.
+    domain to ``(ip, port)``. ip and port: where it listens. settings: of main.cf. access: what
+    stands in the table texthash:${config_directory}/access (see ``access``), for them.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class Postfix:
         ip: str = "127.0.0.1",
         port: int = 0,
         settings: Mapping[str, str] | None = None,
+        access: str = "",
     ) -> None:
         self.hostname = hostname
         self.domains = list(domains)
@@ -197,6 +199,7 @@ class Postfix:
         self.mail = self.directory / "mail"
         self.log_path = self.directory / "log" / "maillog"
         self._write(discard, dict(routes or {}), dict(settings or {}))
+        (self.config / "access").write_text(access)
 
     def _write(
         self, discard: bool, routes: dict[str, tuple[str, int]], settings: dict[str, str]
@@ -290,6 +293,11 @@ class Postfix:
             run(["postfix", "-c", self.config, "stop"], status=None)
             self._started = False
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def access(self, text: str) -> None:
+        """Change the table, and let that count."""
+        (self.config / "access").write_text(text)
+        run(["postfix", "-c", self.config, "reload"])
 
     @property
     def pid(self) -> int:

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from moxtw.store import content as content_module
-from moxtw.store import mailboxes, messages, verify
+from moxtw.store import mailboxes, messages, upgrade, verify
 from moxtw.store.errors import DiskFull, NoContent
 from moxtw.store.model import NewMessage
 from tests.support.store import job, make_account, make_store, now
@@ -101,3 +103,21 @@ class SpoolTests(SynchronousTestCase):
         os.unlink(path)
         errors = now(Deferred.fromCoroutine(verify.verify_all(self.store)))
         self.assertTrue(any("No such file" in error for error in errors))
+
+
+class ReferrerTests(SynchronousTestCase):
+    def test_every_table_counts(self):
+        """In a process that has loaded no more than the contents, too."""
+        code = "from moxtw.store import content; print(*content.REFERRING)"
+        found = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        )
+        self.assertIn("queue_sources", upgrade.schema.metadata.tables)  # All are loaded.
+        referring = {
+            table.name
+            for table in upgrade.schema.metadata.tables.values()
+            for key in table.foreign_keys
+            if key.target_fullname == "contents.id" and not table.c.content_id.primary_key
+        }
+        self.assertEqual(set(found.stdout.split()), referring)
+        self.assertGreater(len(referring), 1)
