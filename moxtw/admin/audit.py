@@ -41,6 +41,7 @@ SECRET: Final = frozenset(
     (
         "password",
         "authorization",
+        "signingkey",
         "token",
         "importtoken",
         "logintoken",
