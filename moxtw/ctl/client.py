@@ -154,11 +154,14 @@ class ControlClient:
         # It may wait for input when the server has ended: it does not keep the process.
         threading.Thread(target=send, daemon=True).start()
         raw: Any = self._file
-        try:
-            while data := raw.read1(CHUNK):
-                sink(data)
-        except OSError as exc:
-            raise ControlError(f"connection to the server: {exc.strerror or exc}") from exc
+        while True:
+            try:
+                data = raw.read1(CHUNK)
+            except OSError as exc:
+                raise ControlError(f"connection to the server: {exc.strerror or exc}") from exc
+            if not data:
+                return
+            sink(data)
 
     def read_eof(self) -> None:
         """Wait until the server closes the connection."""

@@ -16,9 +16,11 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from moxtw.store import (
     accounts,
+    auditdb,
     changing,
     details,
     junkdb,
+    longcopy,
     mailboxes,
     messages,
     search,
@@ -78,6 +80,38 @@ class PostgreSQLTests(TestCase):
         store.startService()
         self.addCleanup(store.stopService)
         return Deferred.fromCoroutine(self.operations(store))
+
+    async def long_copy(self, store: Store, account_id: int, source_id: int) -> None:
+        """A copy in parts that is taken back, and one that is complete."""
+        dest = await store.write(lambda tx: mailboxes.ensure(tx, account_id, "Parts"))
+        place = (account_id, source_id)
+        for copy_id in (7, 8):
+            await store.write(
+                lambda tx, copy_id=copy_id: longcopy.copy_part(
+                    tx, *place, [(1, 3)], dest.id, 0, copy_id
+                )
+            )
+        await store.write(lambda tx: longcopy.complete(tx, 8))
+        self.assertEqual(await store.write(longcopy.undo_all), 1)
+        found = await store.read(lambda tx: mailboxes.get(tx, dest.id))
+        self.assertEqual((found.messages, found.uidnext), (3, 7))
+
+    async def audit_log(self, store: Store) -> None:
+        for number in range(3):
+            begun = await store.write(
+                lambda tx, number=number: auditdb.begin(
+                    tx, "ctl", f"uid {number}", "", 5, "stop", "{}"
+                )
+            )
+            await store.write(lambda tx, begun=begun: auditdb.end(tx, begun, "ok", ""))
+        rows = await store.read(
+            lambda tx: auditdb.entries(tx, 10, caller="uid 1", operation="stop", since=1)
+        )
+        [row] = rows
+        self.assertEqual(row[2:], ("ctl", "uid 1", "", 5, "stop", "{}", "ok", ""))
+        self.patch(auditdb, "MOST", 1)
+        await store.write(lambda tx: auditdb.begin(tx, "ctl", "", "", 5, "stop", "{}"))
+        self.assertEqual(len(await store.read(lambda tx: auditdb.entries(tx, 10))), 1)
 
     def test_searches(self) -> Any:
         store = Store(self.mktemp(), reactor, url=_start(self))
@@ -192,6 +226,8 @@ class PostgreSQLTests(TestCase):
         self.assertEqual([(name.key, name.size) for name in names], [("/private/a", 4)] * 2)
         changes = await store.read(lambda tx: annotation_ops.changed_since(tx, account.id, 0))
         self.assertEqual(len(changes), 2)
+        await self.long_copy(store, account.id, archive.id)
+        await self.audit_log(store)
         await self.junk_filter(store, account.id, archive.id)
         await self.introbox(store, account.id, archive.id)
 
