@@ -72,6 +72,8 @@ def check_static(static: Static, path: Path, report: Report, *, check_files: boo
     if not static.data_dir:
         at.at("DataDir").error("must not be empty")
     _check_levels(static, at)
+    if static.check_updates:
+        at.at("CheckUpdates").warn("this version does not look for new ones yet")
     if static.user and not _USER.fullmatch(static.user):
         at.at("User").error(f"bad user name or number {static.user[:100]!r}")
     _check_extensions(static, at)

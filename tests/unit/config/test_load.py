@@ -111,6 +111,11 @@ class StaticTests(Base):
         self.assertEqual(len(static.warnings), 1)
         self.assertIn("mox.conf:", static.warnings[0])
 
+    def test_what_is_not_there_yet_is_told(self):
+        static = self.static("CheckUpdates: true\n" + STATIC)
+        self.assertEqual(len(static.warnings), 1)
+        self.assertIn("CheckUpdates", static.warnings[0])
+
     def test_syntax_errors_come_with_file_and_line(self):
         self.assertEqual(
             self.errors(self.static, STATIC.replace("LogLevel", "Loglevel")),
