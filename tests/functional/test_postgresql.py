@@ -38,7 +38,7 @@ from tests.unit.store.test_search import WORDS, Sample
 MESSAGE = b"Message-ID: <%d@x>\r\nSubject: number %d\r\nFrom: a@b\r\n\r\nHello %d\r\n"
 
 
-def _start(testcase: TestCase) -> str:
+def start_postgresql(testcase: TestCase) -> str:
     """Start a PostgreSQL server of our own; returns its URL, or skips the test."""
     try:
         import psycopg  # noqa: F401
@@ -75,7 +75,7 @@ class PostgreSQLTests(TestCase):
     timeout = 120
 
     def test_operations(self) -> Any:
-        store = Store(self.mktemp(), reactor, url=_start(self))
+        store = Store(self.mktemp(), reactor, url=start_postgresql(self))
         store.open()
         store.startService()
         self.addCleanup(store.stopService)
@@ -114,7 +114,7 @@ class PostgreSQLTests(TestCase):
         self.assertEqual(len(await store.read(lambda tx: auditdb.entries(tx, 10))), 1)
 
     def test_searches(self) -> Any:
-        store = Store(self.mktemp(), reactor, url=_start(self))
+        store = Store(self.mktemp(), reactor, url=start_postgresql(self))
         store.open()
         store.startService()
         self.addCleanup(store.stopService)

@@ -10,6 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.functional.test_postgresql import start_postgresql
 from tests.functional.test_queue_kill import Sink
 from tests.support.server import PASSWORD, LiveCase, poll, smarthost
 
@@ -88,6 +89,8 @@ class WebhookTests(LiveCase):
         self.addCleanup(self.sink.shutdown)
         base = f"http://127.0.0.1:{self.receiver.server_address[1]}"
         common = {"Authorization": "Bearer hooks", "SigningKey": KEY}
+        options = smarthost(self.sink.server_address[1], "b.example", starttls=False)
+        options["static"] |= self.database()
         self.server = self.mail_server(
             accounts={"mjl": [USER]},
             account_options={
@@ -95,8 +98,12 @@ class WebhookTests(LiveCase):
                 "IncomingWebhook": {"URL": f"{base}/in", **common},
                 "KeepRetiredWebhookPeriod": "24h",
             },
-            **smarthost(self.sink.server_address[1], "b.example", starttls=False),
+            **options,
         )
+
+    def database(self) -> dict[str, str]:
+        """Fields of mox.conf for the database."""
+        return {}
 
     def submit(self, first: int, last: int) -> None:
         """Messages to the other side, and from there."""
@@ -161,3 +168,10 @@ class WebhookTests(LiveCase):
             self.assertLessEqual(max(map(told.count, told)), 2)
             self.assertLessEqual(len(twice), 10, twice)
         self.finish(server)
+
+
+class PostgreSQLTests(WebhookTests):
+    """The same with another database."""
+
+    def database(self) -> dict[str, str]:
+        return {"DatabaseURL": start_postgresql(self)}

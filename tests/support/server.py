@@ -358,7 +358,8 @@ class MailServer:
     def _with_store(self, use: Callable[[Store], T]) -> T:
         if self.pid is not None:
             raise ServerError("its store is in use")
-        store = Store(str(self.data_dir), Clock(), inline=True)
+        url = self._static.get("DatabaseURL")
+        store = Store(str(self.data_dir), Clock(), url=url, inline=True)
         store.open()
         store.startService()
         try:
