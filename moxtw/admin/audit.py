@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from moxtw.admin.context import OperationError, user_error
 from moxtw.config.duration import DurationError, parse_duration
 from moxtw.log import Logger
+from moxtw.queue.api import microseconds
 from moxtw.store import auditdb
 from moxtw.store.auditdb import Entry
 
@@ -36,6 +38,8 @@ OK: Final = "ok"
 MAX_ENTRIES: Final = 1000
 """Entries that are listed at a time."""
 
+_INTERNAL: Final = OperationError("server", "internal error")
+
 # Names of parameters and fields, in lower case, whose values are nobody's business, or content.
 SECRET: Final = frozenset(
     (
@@ -51,7 +55,6 @@ SECRET: Final = frozenset(
         "data",
     )
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HIDDEN: Final = "(not shown)"
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 _MAX_MESSAGE: Final = 500
@@ -117,24 +120,25 @@ class Audit:
         self, number: int, exc: Exception, explain: Explain | None = None
     ) -> None:
         """Note that an operation failed."""
-        from moxtw.admin.context import OperationError
-
-        if isinstance(exc, OperationError):
-            await self.end(number, exc.code, str(exc))
-        else:
-            found = explain(exc) if explain is not None else None
-            await self.end(number, *(found or ("server:error", "internal error")))
+        found = explain(exc) if explain is not None else None
+        if found is None:
+            told = exc if isinstance(exc, OperationError) else _INTERNAL
+            found = told.code, str(told)
+        await self.end(number, *found)
 
     async def note(
         self,
         caller: Caller,
         operation: str,
         params: Mapping[str, Any],
-        result: str = OK,
-        message: str = "",
+        error: OperationError | None = None,
     ) -> None:
         """Note an operation that has ended already."""
-        await self.end(await self.begin(caller, operation, params), result, message)
+        entry = await self.begin(caller, operation, params)
+        if error is None:
+            await self.end(entry)
+        else:
+            await self.failed(entry, error)
 
 
 def shown(params: Mapping[str, Any]) -> str:
@@ -206,8 +210,6 @@ def moment(text: str, now: int) -> int:
     "now", a duration from now on ("-24h"), or a date with or without a time (RFC 3339; UTC
     without a zone). Raises OperationError.
     """
-    from moxtw.admin.context import user_error
-
     if not text:
         return 0
     if text == "now":
@@ -220,6 +222,4 @@ def moment(text: str, now: int) -> int:
         raise user_error(
             f"time {text[:50]!r} is neither a duration as -24h nor a date as 2026-01-31"
         ) from None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    return max(1, (time - _EPOCH) // timedelta(microseconds=1))
+    return max(1, microseconds(time))

@@ -18,7 +18,7 @@ from moxtw import metrics
 from moxtw.admin import ownips
 from moxtw.authn import dnsbl
 from moxtw.log import Logger
-from moxtw.net.interfaces import is_private
+from moxtw.net import interfaces
 
 if TYPE_CHECKING:
     from moxtw.admin.context import AdminContext, Caller, Config
@@ -55,11 +55,8 @@ def watched_zones(static: Static, dynamic: Dynamic) -> tuple[Domain, ...]:
 
 def own_addresses(static: Static) -> list[str]:
     """Our addresses as others see them, none of private networks. Raises OSError."""
-    return [
-        ip
-        for ip in ownips.listen_ips(static)
-        if not ownips.is_loopback(ip) and not is_private(ipaddress.ip_address(ip))
-    ]
+    found = [ipaddress.ip_address(ip) for ip in ownips.listen_ips(static)]
+    return list(interfaces.by_kind(found).public)
 
 
 async def status(

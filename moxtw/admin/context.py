@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
-from moxtw.admin.audit import Audit
 from moxtw.admin.imports.service import Imports
 from moxtw.config.dynamic import Dynamic
 from moxtw.config.edit import EditError, NotFound
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.protocol import Protocol as Connection
 
+    from moxtw.admin.audit import Audit
     from moxtw.admin.clock import Clock
     from moxtw.config.static import Static
     from moxtw.dns.resolver import Resolver
@@ -153,6 +153,9 @@ class AdminContext:
     imports: Imports = field(init=False)
 
     def __post_init__(self) -> None:
+        # It depends on this module, as operations do.
+        from moxtw.admin.audit import Audit
+
         self.audit = Audit(self.store)
         self.imports = Imports(self.store, self.clock)
 

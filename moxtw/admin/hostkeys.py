@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -99,7 +98,9 @@ def ensure_host_keys(
             file = made.get((host.ascii, kind))
             if file is None:
                 file = made[host.ascii, kind] = host_key_file(host, kind, now)
-                _write(static.directory / file, host_key_pem(make_host_key(kind)))
+                path = static.directory / file
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                keys.write_private(path, host_key_pem(make_host_key(kind)), mode=0o600)
                 told(file)
             missing.setdefault(name, []).append(file)
     return missing
@@ -110,13 +111,3 @@ def kind_of(key: HostKey) -> str:
     if isinstance(key, RSAPrivateKey):
         return "rsa2048" if key.key_size >= keys.RSA_BITS else ""
     return "ecdsap256" if isinstance(key.curve, ec.SECP256R1) else ""
-
-
-def _write(path: Path, data: bytes) -> None:
-    """A new file that only its owner may read, on disk. Raises OSError if it is there."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)

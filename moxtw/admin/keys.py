@@ -43,8 +43,8 @@ def dkim_file(selector: str, domain: str, algorithm: str, now: float) -> str:
     return f"{DKIM_DIRECTORY}/{record}.{timestamp(now)}.{kind}.privatekey.pkcs8.pem"
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a new private file, mode 0640, durably. Blocks.
+def write_private(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+    """Write a new private file durably. Blocks.
 
     Raises FileExistsError if it exists, and OSError; half a file is never left behind.
     """
@@ -55,7 +55,7 @@ def write_private(path: Path, data: bytes) -> None:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), 0o640)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.link(temporary, path)  # unlike a rename this never replaces a file
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from moxtw.config.static import Listener, Static
 from moxtw.net import interfaces
 from moxtw.net.interfaces import IPAddress
@@ -61,8 +59,3 @@ def smtp_ips(static: Static) -> list[str]:
             if not address.is_unspecified:
                 found[str(address)] = None
     return list(found)
-
-
-def is_loopback(ip: str) -> bool:
-    """Whether an address is of this machine only."""
-    return ipaddress.ip_address(ip).is_loopback

@@ -13,20 +13,14 @@ if TYPE_CHECKING:
     from moxtw.cli.command import Command, Flag
 
 # Words so far (of a command, or on the way to one) lead to words that may follow, and to flags;
-# words and a flag to the values of the flag, "" for any.
-_BASH: Final = """\
-# Completion of moxtw in bash: load it by
-#   source <(moxtw completion bash)
-declare -A _moxtw_next=(
-%(next)s)
-declare -A _moxtw_flags=(
-%(flags)s)
-declare -A _moxtw_values=(
-%(values)s)
-_moxtw() {
-    local current=${COMP_WORDS[COMP_CWORD]} at="" word before="" i key
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
+# words and a flag to the values of the flag, "" for any. _moxtw_find gets the words behind the
+# program, the last one being completed; $word then holds what may stand there, nothing for files.
+_FIND: Final = """\
+_moxtw_find() {
+    local at="" before="" key
+    while (( $# > 1 )); do
+        word=$1
+        shift
         if [[ -n $before ]]; then
             before=""
         elif [[ $word == -* ]]; then
@@ -38,14 +32,29 @@ _moxtw() {
             if [[ -n ${_moxtw_next[$key]+x} || -n ${_moxtw_flags[$key]+x} ]]; then at=$key; fi
         fi
     done
-    COMPREPLY=()
     if [[ -n $before ]]; then
         word=${_moxtw_values[$before]}
-    elif [[ $current == -* ]]; then
+    elif [[ $1 == -* ]]; then
         word="${_moxtw_flags[$at]} ${_moxtw_flags[-]}"
     else
         word=${_moxtw_next[${at:--}]}
     fi
+}
+"""
+
+_BASH: Final = """\
+# Completion of moxtw in bash: load it by
+#   source <(moxtw completion bash)
+declare -A _moxtw_next=(
+%(next)s)
+declare -A _moxtw_flags=(
+%(flags)s)
+declare -A _moxtw_values=(
+%(values)s)
+%(find)s_moxtw() {
+    local current=${COMP_WORDS[COMP_CWORD]} word=""
+    _moxtw_find "${COMP_WORDS[@]:1:COMP_CWORD}"
+    COMPREPLY=()
     if [[ -n $word ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$word" -- "$current")
     else
@@ -68,29 +77,9 @@ _moxtw_flags=(
 %(flags)s)
 _moxtw_values=(
 %(values)s)
-_moxtw() {
-    local current=${words[CURRENT]} at="" word before="" key
-    integer i
-    for ((i = 2; i < CURRENT; i++)); do
-        word=${words[i]}
-        if [[ -n $before ]]; then
-            before=""
-        elif [[ $word == -* ]]; then
-            for key in "$at $word" " $word"; do
-                if (( ${+_moxtw_values[$key]} )); then before=$key; break; fi
-            done
-        else
-            key=${at:+$at }$word
-            if (( ${+_moxtw_next[$key]} || ${+_moxtw_flags[$key]} )); then at=$key; fi
-        fi
-    done
-    if [[ -n $before ]]; then
-        word=${_moxtw_values[$before]}
-    elif [[ $current == -* ]]; then
-        word="${_moxtw_flags[$at]} ${_moxtw_flags[-]}"
-    else
-        word=${_moxtw_next[${at:--}]}
-    fi
+%(find)s_moxtw() {
+    local word=""
+    _moxtw_find "${(@)words[2,CURRENT]}"
     if [[ -n $word ]]; then
         compadd -- ${=word}
     else
@@ -125,7 +114,8 @@ def script(shell: str, commands: Iterable[Command], global_flags: Iterable[Flag]
         "values": values,
     }
     pair = "    [{}]={}\n" if shell == "bash" else "    {} {}\n"
-    return _SCRIPTS[shell] % {name: _table(rows, pair) for name, rows in tables.items()}
+    parts = {name: _table(rows, pair) for name, rows in tables.items()}
+    return _SCRIPTS[shell] % {**parts, "find": _FIND}
 
 
 def _add_values(values: dict[str, str], key: str, flag: Flag) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -189,30 +189,19 @@ class LiveConfig:
         if document is None:
             for line in errors:
                 log.error("configuration file has an error, keeping the old one", err=line)
-            self._was_read(errors)
+            _tell(self._read_callbacks, errors)
             return errors
         for line in document.value.warnings:
             log.warn("configuration", warning=line)
         log.info("configuration file has changed and is in use", path=str(self.path))
         self._take(document)
-        self._was_read([])
+        _tell(self._read_callbacks, [])
         return []
-
-    def _was_read(self, errors: list[str]) -> None:
-        for callback in list(self._read_callbacks):
-            try:
-                callback(errors)
-            except Exception as exc:  # noqa: BLE001 - one listener must not stop the others
-                log.failure("listener to the configuration file failed", exc)
 
     def _take(self, document: Document[Dynamic]) -> None:
         old = self._document.value
         self._document = document
-        for callback in list(self._callbacks):
-            try:
-                callback(old, document.value)
-            except Exception as exc:  # noqa: BLE001 - one listener must not stop the others
-                log.failure("listener to configuration changes failed", exc)
+        _tell(self._callbacks, old, document.value)
 
     # Making edits
 
@@ -255,6 +244,14 @@ class LiveConfig:
     async def save(self, dynamic: Dynamic) -> Dynamic:
         """Replace the whole configuration. As `change`."""
         return await self.change(lambda _: dynamic)
+
+
+def _tell(callbacks: Sequence[Callable[..., None]], *args: object) -> None:
+    for callback in list(callbacks):
+        try:
+            callback(*args)
+        except Exception as exc:  # noqa: BLE001 - one listener must not stop the others
+            log.failure("listener to configuration changes failed", exc)
 
 
 def _signature(path: Path) -> Signature | None:

@@ -136,18 +136,17 @@ class ControlClient:
             self.read_ok()
         self.send("0")
 
-    def converse(self, source: IO[bytes] | int, sink: Callable[[bytes], object]) -> None:
+    def converse(self, source: int, sink: Callable[[bytes], object]) -> None:
         """Give the connection to whatever else the server speaks on it, until that ends.
 
-        What comes from `source` (a descriptor, or a file read without buffer) is sent, and when
-        it ends, the server is told; what the server sends goes to `sink`.
+        What comes from the descriptor `source` is sent, and when it ends, the server is told;
+        what the server sends goes to `sink`.
         """
-        fd = source if isinstance(source, int) else source.fileno()
         self._socket.settimeout(None)
 
         def send() -> None:
             with contextlib.suppress(OSError):  # The reader below sees that it has ended.
-                while data := os.read(fd, CHUNK):
+                while data := os.read(source, CHUNK):
                     self._socket.sendall(data)
                 self._socket.shutdown(socket.SHUT_WR)
 

@@ -12,9 +12,8 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from moxtw.admin.audit import OK
 from moxtw.admin.blocklists import Monitor
-from moxtw.admin.context import AdminContext, Caller
+from moxtw.admin.context import AdminContext, Caller, user_error
 from moxtw.authn.dnsbl import BlockLists
 from moxtw.authn.evaluate import Evaluation
 from moxtw.config.accounts import JunkParams
@@ -24,7 +23,6 @@ from moxtw.ctl.server import ControlService
 from moxtw.dns.resolver import Resolver, for_pkg
 from moxtw.imap.context import IMAPContext, IMAPListener
 from moxtw.imap.factory import IMAPServerFactory
-from moxtw.imap.server import IMAPServer
 from moxtw.inbound.bounce import Bouncer
 from moxtw.inbound.decide import Decider
 from moxtw.inbound.deliver import Deliverer
@@ -55,7 +53,7 @@ from moxtw.smtp.dial import Dialer
 from moxtw.smtp.factory import SMTPServerFactory
 from moxtw.smtp.sendercheck import SenderDomains
 from moxtw.store import incoming
-from moxtw.store.auth import Authenticator, Login
+from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.tlspolicy.mtastsfetch import Fetcher
 from moxtw.version import VERSION
@@ -182,7 +180,6 @@ class Parts:
             resolver=self.resolver,
             localserve=self.localserve,
         )
-        self.admin.imap = self._imap_connection
         self.imap = IMAPContext(
             reactor=self.reactor,
             store=store,
@@ -198,6 +195,7 @@ class Parts:
         self.control_imap = IMAPServerFactory(
             self.imap, IMAPListener("ctl", "imap", self.static.dns_hostname.ascii)
         )
+        self.admin.imap = self.control_imap.connection
 
     def _evaluation(self) -> Evaluation:
         """The checks of incoming mail."""
@@ -219,20 +217,11 @@ class Parts:
 
     def _config_read(self, errors: list[str]) -> None:
         """An edit of domains.conf counts as an operation of whoever may write it."""
-        work = self.admin.audit.note(
-            Caller("file", ""),
-            "domains.conf",
-            {},
-            "user:error" if errors else OK,
-            "; ".join(errors),
-        )
+        error = user_error("; ".join(errors)) if errors else None
+        work = self.admin.audit.note(Caller("file", ""), "domains.conf", {}, error)
         Deferred.fromCoroutine(work).addErrback(
             lambda failure: logger.failure("noting an edit of the configuration", failure)
         )
-
-    def _imap_connection(self, login: Login) -> IMAPServer:
-        """An IMAP connection without login, for the control socket."""
-        return self.control_imap.connection(login)
 
     def _local_target(self) -> Target:
         """Where a local test server sends everything: to itself."""

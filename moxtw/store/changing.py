@@ -37,7 +37,8 @@ _ROWS = sa.select(
     messages.c.size,
 ).order_by(messages.c.uid)
 _FOR_STORE = Statement(_ROWS.where(*IN_RANGE, LIVE))
-_FOR_EXPUNGE = Statement(_ROWS.where(*IN_RANGE, LIVE, messages.c.flags.op("&")(DELETED) == DELETED))
+_IS_DELETED = messages.c.flags.op("&")(DELETED) == DELETED
+_FOR_EXPUNGE = Statement(_ROWS.where(*IN_RANGE, LIVE, _IS_DELETED))
 _SET_FLAGS = Statement(
     messages.update()
     .where(messages.c.id == bindparam("i"))
@@ -166,7 +167,6 @@ def count_flags(counts: list[int], bits: int, sign: int, size: int) -> None:
 # -- Expunge ---------------------------------------------------------------------------------
 
 _GONE = {"expunged": 1, "modseq": bindparam("m")}
-_IS_DELETED = messages.c.flags.op("&")(DELETED) == DELETED
 _MARK_EXPUNGED = Statement(messages.update().where(*IN_RANGE, LIVE).values(_GONE))
 _MARK_DELETED_EXPUNGED = Statement(
     messages.update().where(*IN_RANGE, LIVE, _IS_DELETED).values(_GONE)

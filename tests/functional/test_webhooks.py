@@ -10,8 +10,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.functional.test_postgresql import start_postgresql
 from tests.functional.test_queue_kill import Sink
+from tests.support.postgresql import start_postgresql
 from tests.support.server import PASSWORD, LiveCase, poll, smarthost
 
 USER = "mjl@a.example"

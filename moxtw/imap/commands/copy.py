@@ -46,7 +46,7 @@ def parse_copy(p: Parser, uid: bool = False) -> Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The transactions of a COPY or MOVE; each of `move`, `copy` and `copy_part` is one."""
+    """The transactions of a COPY or MOVE; each call of `move` or `copy` is one."""
 
     account_id: int
     source_id: int
