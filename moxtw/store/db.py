@@ -46,6 +46,11 @@ _BATCH_SECONDS: Final = 0.05
 _BATCH_JOBS: Final = 256
 _GATHER_SECONDS: Final = 0.002
 
+# Between checkpoints of the database: when the last one found that many pages, and otherwise.
+_MANY_PAGES: Final = 1000
+_CHECKPOINT_SOON: Final = 0.2
+_CHECKPOINT_LATER: Final = 2.0
+
 # A reader begins no more jobs on a snapshot of this age.
 _READ_SECONDS: Final = 0.005
 
@@ -144,6 +149,9 @@ class Store(Service):
         self._read_ready = threading.Semaphore(0)
         self._disk_jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        # Set by the writer after a commit, and at the end.
+        self._to_checkpoint = threading.Event()
+        self._ended = threading.Event()
         self._stopping = False
         self._erase_timer: DelayedCall | None = None
         self._chores: list[Chore] = []
@@ -173,6 +181,7 @@ class Store(Service):
             raise StoreError(f"opening the database {shown}: {exc}") from exc
         self._writer_connection = connection
         self._stopping = False
+        self._ended.clear()
         if self._inline:
             self._reader_connection = connection
             return
@@ -190,6 +199,11 @@ class Store(Service):
             self._threads.append(
                 threading.Thread(target=self._disk_loop, name=f"store-disk-{number}", daemon=True)
             )
+        if self.backend.checkpoints:
+            checkpointer = threading.Thread(
+                target=self._checkpoint_loop, name="store-checkpoint", daemon=True
+            )
+            self._threads.append(checkpointer)
         for thread in self._threads:
             thread.start()
 
@@ -227,6 +241,8 @@ class Store(Service):
                 self._read_ready.release()
             for _ in range(_DISK_THREADS):
                 self._disk_jobs.put(None)
+            self._ended.set()
+            self._to_checkpoint.set()
             for thread in self._threads:
                 thread.join()
             self._threads.clear()
@@ -361,6 +377,25 @@ class Store(Service):
         finally:
             connection.close()
 
+    def _checkpoint_loop(self) -> None:
+        """Take the work of checkpoints from the writer, for as long as there are commits."""
+        connection = self.backend.connect(readonly=False)
+        try:
+            while True:
+                self._to_checkpoint.wait()
+                if self._ended.is_set():
+                    return
+                self._to_checkpoint.clear()
+                try:
+                    pages = self.backend.checkpoint(connection)
+                except Exception as exc:  # noqa: BLE001 - the writer's commits do it, then
+                    _log.error("checkpoint of the database", err=self.backend.translate(exc))
+                    pages = 0
+                # A page that changes often is copied once for all that it changed meanwhile.
+                self._ended.wait(_CHECKPOINT_SOON if pages > _MANY_PAGES else _CHECKPOINT_LATER)
+        finally:
+            connection.close()
+
     def _gather(self, expected: int) -> None:
         """Wait a moment for as many jobs as there were last time.
 
@@ -443,6 +478,7 @@ class Store(Service):
                 _fail(batch, Failure(self.backend.translate(exc)))
                 self._finish_batch(batch)
                 return
+        self._to_checkpoint.set()
         for content in stored:
             content.stored = True
         for path in unlink:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from collections.abc import Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from moxtw.store import accounts, db, mailboxes, messages
+from moxtw.store.backend import SQLiteBackend
 from moxtw.store.db import _Job
 from moxtw.store.errors import DiskFull
 from tests.support.store import job as run_job
@@ -236,3 +240,41 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(len(self.store._read_jobs), 1)
         self.run_some()
         self.assertEqual(self.told, [None, "next"])
+
+
+class CheckpointTests(TestCase):
+    """Pages of the log come into the database beside the writer."""
+
+    @inlineCallbacks
+    def test_beside_the_writer(self) -> Generator[Deferred[Any], Any, None]:
+        from twisted.internet import reactor
+
+        self.patch(db, "_CHECKPOINT_LATER", 0.0)
+        store = db.Store(self.mktemp(), reactor)
+        done = threading.Event()
+        checkpoint = SQLiteBackend.checkpoint
+        failed: list[Exception] = []
+
+        def watched(backend: SQLiteBackend, connection: Any) -> int:
+            if not failed:
+                failed.append(FULL)
+                raise FULL  # is told, and tried again after the next commit
+            pages = checkpoint(backend, connection)
+            done.set()
+            return pages
+
+        self.patch(SQLiteBackend, "checkpoint", watched)
+        store.open()
+        store.startService()
+        self.addCleanup(store.stopService)
+        for number in range(100):
+            yield store.write(lambda tx, name=f"a{number}": accounts.ensure(tx, name))
+            if done.is_set():
+                break
+        yield deferToThread(done.wait, 10)
+        # Sees the database file alone, without the log.
+        path = os.path.join(store.data_dir, "moxtw.db")
+        alone = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+        self.addCleanup(alone.close)
+        names = [row[0] for row in alone.execute("SELECT name FROM accounts")]
+        self.assertIn("a0", names)

@@ -387,6 +387,28 @@ class MoveTests(StoreCase):
 
 
 class ExpungeTests(StoreCase):
+    def test_uids_between_those_that_went(self):
+        self.patch(messages, "_EXTENT_UIDS", 4)
+        self.assertEqual(self.uids(), [])
+        for _ in range(18):
+            self.add()
+        left = list(range(1, 19))
+        self.assertEqual(self.uids(), left)
+        # A block from its middle on, up to its middle, with a hole, none of it, all but few.
+        for gone in ([1, 2], [7, 8], [10], [13, 14, 15, 16], [4, 5, 6, 9, 11, 12, 17]):
+            for uid in gone:
+                job(
+                    self.store,
+                    changing.expunge,
+                    self.account.id,
+                    self.inbox.id,
+                    [(uid, uid)],
+                    only_deleted=False,
+                )
+                left.remove(uid)
+            self.assertEqual(self.uids(), left)
+        self.assertEqual(left, [3, 18])
+
     def test_expunge_then_erase(self):
         small, big = self.add(flags=Flag.DELETED), self.add(BIG, flags=Flag.DELETED)
         kept = self.add()
