@@ -79,6 +79,10 @@ authentication_ratelimited_total = _counter(
 smtpserver_connection_total = _counter(
     "mox_smtpserver_connection_total", "Incoming SMTP connections.", "kind"
 )
+smtpserver_early_talkers_total = _counter(
+    "mox_smtpserver_early_talkers_total",
+    "Incoming SMTP connections whose client did not wait for the greeting.",
+)
 smtpserver_command_duration_seconds = _histogram(
     "mox_smtpserver_command_duration_seconds",
     "SMTP commands.",

@@ -143,6 +143,11 @@ def open_connections_limiter(exempt: Sequence[str] = ()) -> Limiter:
     return Limiter([Window(None, (30, 90, 270))], exempt)
 
 
+def refusals_limiter(exempt: Sequence[str] = ()) -> Limiter:
+    """Refused messages and failed commands of clients that are to wait for the greeting then."""
+    return Limiter([Window(600, (10, 30, 90))], exempt)
+
+
 def failed_auth_limiter() -> Limiter:
     """Failed logins, counted over all protocols together."""
     return Limiter([Window(60, (10, 30, 90)), Window(86400, (50, 150, 450))])

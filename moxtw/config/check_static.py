@@ -241,6 +241,8 @@ def _check_mail_services(listener: Listener, at: Scope) -> None:
     delay = smtp.first_time_sender_delay
     if delay is not None and delay < 0:
         scope.at("FirstTimeSenderDelay").error("must not be negative")
+    if smtp.greeting_delay is not None and not 0 <= smtp.greeting_delay.seconds <= 60:
+        scope.at("GreetingDelay").error("must be from 0s to 60s")
     if smtp.no_starttls and smtp.require_starttls:
         scope.at("RequireSTARTTLS").error("not together with NoSTARTTLS")
     disabled = smtp.tls_session_tickets_disabled

@@ -126,6 +126,15 @@ class ListenerSMTP:
         None,
         example=Duration.of(seconds=15),
     )
+    greeting_delay: Duration | None = opt(
+        "GreetingDelay",
+        "Wait before the greeting of each connection, at most 60s. Programs that send junk often "
+        "talk without waiting for it, and are refused then. Default: 5s for addresses and networks "
+        "from which many messages were refused in the last minutes, no wait for all others; 0s "
+        "switches the wait off for all.",
+        None,
+        example=Duration.of(seconds=0),
+    )
     tls_session_tickets_disabled: bool | None = opt(
         "TLSSessionTicketsDisabled",
         "Hand out no TLS session tickets. Default: true, as mail servers of Microsoft fail to "

@@ -77,6 +77,7 @@ class Parts:
     failed_auth: Limiter
     smtp_rate: Limiter
     smtp_open: Limiter
+    smtp_refusals: Limiter
     imap_rate: Limiter
     imap_open: Limiter
     exempt: list[str]
@@ -177,6 +178,7 @@ class Parts:
             connection_rate=self.smtp_rate,
             open_connections=self.smtp_open,
             failed_auth=self.failed_auth,
+            refusals=self.smtp_refusals,
             resolver=self.resolver,
             localserve=self.localserve,
         )

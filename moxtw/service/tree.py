@@ -25,7 +25,12 @@ from moxtw.dns.client import StubResolver
 from moxtw.dns.publicsuffix import organizational_domain
 from moxtw.dns.resolver import OfflineResolver, Resolver
 from moxtw.net.cid import KEY_FILE, ConnectionIds, load_or_create_key
-from moxtw.ratelimit import connection_rate_limiter, failed_auth_limiter, open_connections_limiter
+from moxtw.ratelimit import (
+    connection_rate_limiter,
+    failed_auth_limiter,
+    open_connections_limiter,
+    refusals_limiter,
+)
 from moxtw.service import privileges
 from moxtw.service.listeners import Endpoint, Parts, make_endpoints
 from moxtw.service.policy import ConfigDirectory, JunkFlags, first_mailboxes
@@ -150,6 +155,7 @@ class Server(MultiService):
             failed_auth=self.failed_auth,
             smtp_rate=connection_rate_limiter(exempt),
             smtp_open=open_connections_limiter(exempt),
+            smtp_refusals=refusals_limiter(exempt),
             imap_rate=connection_rate_limiter(exempt),
             imap_open=open_connections_limiter(exempt),
             exempt=exempt,

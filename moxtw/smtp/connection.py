@@ -280,6 +280,11 @@ class SMTPConnection(ESMTP):
         if not self._lost:
             self.transport.abortConnection()
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is input that was not looked at yet."""
+        return self._pos < len(self._buffer)
+
     # -- Timers --------------------------------------------------------------------
 
     def timeoutConnection(self) -> None:  # noqa: N802

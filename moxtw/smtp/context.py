@@ -49,6 +49,7 @@ class SMTPContext:
     connection_rate: Limiter
     open_connections: Limiter
     failed_auth: Limiter
+    refusals: Limiter
     resolver: Resolver
     localserve: bool = False
 
@@ -60,7 +61,8 @@ class Settings:
     listener: its name, for metrics. hostname: for greeting and EHLO. max_size: bytes of a
     message. require_tls_to_send: no mail, and for submission no AUTH with passwords, without
     TLS. requiretls: offer REQUIRETLS. client_certificates: log in by TLS client certificate.
-    first_time_sender_delay: seconds. dnsbls: block lists to ask about clients that nobody knows.
+    first_time_sender_delay: seconds. greeting_delay: seconds; None: only for addresses from
+    which much was refused lately. dnsbls: block lists to ask about clients that nobody knows.
     """
 
     kind: Kind
@@ -72,6 +74,7 @@ class Settings:
     requiretls: bool = True
     client_certificates: bool = False
     first_time_sender_delay: float = 15.0
+    greeting_delay: float | None = None
     pedantic: bool = False
     dnsbls: tuple[Domain, ...] = ()
 
@@ -104,6 +107,7 @@ def settings_for(
     else:
         require = kind == "submissions" or not listener.submission.no_require_starttls
         requiretls = True
+    delay = listener.smtp.greeting_delay
     return Settings(
         kind=kind,
         listener=name,
@@ -114,6 +118,7 @@ def settings_for(
         requiretls=requiretls,
         client_certificates=client_certificates,
         first_time_sender_delay=listener.smtp.effective_first_time_sender_delay.seconds,
+        greeting_delay=None if delay is None else delay.seconds,
         pedantic=static.pedantic,
         dnsbls=listener.smtp.dnsbl_zones,
     )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 log = Logger("smtpserver")
 
 UNKNOWN_USERS_DELAY: Final = 5
+
+# Reasons for refusal that speak against the client.
+_UNWANTED: Final = ("reject", "highrate", "unknownuser")
 """Seconds before a client is told that nobody of its recipients exists."""
 
 
@@ -65,6 +68,8 @@ async def deliver(
     failed = [result for result in results if result.code]
     if any(result.reason in ("reject", "highrate") for result in failed):
         conn.set_slow(True)
+    if any(result.reason in _UNWANTED for result in failed):
+        conn.refused()
     if failed and len(failed) == len(results):
         if all(result.reason == "unknownuser" for result in failed):
             await conn.sleep(UNKNOWN_USERS_DELAY)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = Logger("smtpserver")
 
+GREETING_DELAY: Final = 5.0
+"""Seconds that clients wait for the greeting from whom much was refused lately."""
+
 
 @implementer(IHandshakeListener)
 class SMTPServer(SMTPConnection):
@@ -114,8 +117,40 @@ class SMTPServer(SMTPConnection):
             self._refuse("4.7.0", "too many open connections from your ip or network")
         else:
             self._counted_open = True
-            self.reply(220, "", f"{self.settings.hostname.ascii} ESMTP moxtw")
-            self._flush()
+            pause = self._greeting_pause()
+            if pause:
+                self._run(self._greet_late(pause))
+            else:
+                self._welcome()
+
+    def _greeting_pause(self) -> float:
+        """Seconds in which the client has to be silent before it is greeted."""
+        ctx = self.services
+        if self.submission or self.exempt or ctx.localserve:
+            return 0
+        delay = self.settings.greeting_delay
+        if delay is not None:
+            return delay
+        return 0 if ctx.refusals.can_add(self.remote_ip, ctx.reactor.seconds()) else GREETING_DELAY
+
+    async def _greet_late(self, seconds: float) -> None:
+        await self.sleep(seconds)
+        if self.heard:
+            # RFC 5321 4.3.1: wait for the greeting. Who does not is no mail server.
+            metrics.smtpserver_early_talkers_total.inc()
+            log.info("client talked before the greeting", cid=self.cid, remote=self.remote_ip)
+            self.refused()
+            raise SMTPError(554, "5.5.1", "you have to wait for the greeting", close=True)
+        self._welcome()
+
+    def _welcome(self) -> None:
+        self.reply(220, "", f"{self.settings.hostname.ascii} ESMTP moxtw")
+        self._flush()
+
+    def refused(self) -> None:
+        """Remember that the client came with something that we do not want."""
+        if not self.submission:
+            self.services.refusals.add(self.remote_ip, self.services.reactor.seconds())
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override] # noqa: N802
         """The connection is gone."""

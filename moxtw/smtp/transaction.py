@@ -81,6 +81,7 @@ def mail(conn: SMTPServer, rest: str) -> Awaitable[None] | None:
         raise SMTPError(503, "5.5.1", "already have MAIL")
     if conn.transactions_bad > MAX_FAILED and not conn.transactions_good:
         # Somebody who tries addresses or content until something gets through.
+        conn.refused()
         raise SMTPError(550, "5.1.0", "too many failures", close=True)
     settings = conn.settings
     args = grammar.mail(

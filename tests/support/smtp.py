@@ -21,6 +21,7 @@ from moxtw.ratelimit import (
     connection_rate_limiter,
     failed_auth_limiter,
     open_connections_limiter,
+    refusals_limiter,
 )
 from moxtw.sasl import password as passwords
 from moxtw.smtp.context import Settings, SMTPContext
@@ -173,6 +174,7 @@ class World:
             connection_rate=connection_rate_limiter(),
             open_connections=open_connections_limiter(),
             failed_auth=self.failed_auth,
+            refusals=refusals_limiter(),
             resolver=self.resolver,
             localserve=localserve,
         )

@@ -190,6 +190,11 @@ class StaticTests(Base):
                 ),
                 (
                     smtp,
+                    smtp + "\t\t\tGreetingDelay: 61s\n",
+                    "GreetingDelay: must be from 0s to 60s",
+                ),
+                (
+                    smtp,
                     smtp + "\t\tWebmailHTTP:\n\t\t\tEnabled: true\n\t\t\tPath: x\n",
                     "bad path 'x'",
                 ),

@@ -44,6 +44,63 @@ class ConnectionLimitTests(Base):
         """)
         self.world.peer().transcript("S: 220 *")
 
+    def refuse(self, times: int) -> None:
+        """Let an address offer messages to somebody who does not live here."""
+        for _ in range(times):
+            peer = self.world.peer()
+            peer.transcript("S: 220 *")
+            peer.send(
+                b"EHLO client.example.net\r\nMAIL FROM:<a@example.net>\r\n"
+                b"RCPT TO:<nobody@example.org>\r\nDATA\r\n"
+                b"From: <a@example.net>\r\n\r\nhi\r\n.\r\n"
+            )
+            self.world.clock.pump([1] * 6)
+            self.assertIn(b"550 5.1.1 no such user", peer.received())
+            peer.disconnect()
+
+    def test_who_was_refused_often_waits_for_the_greeting(self) -> None:
+        self.refuse(10)
+        patient = self.world.peer()
+        self.assertEqual(patient.received(), b"")
+        self.world.clock.advance(4.9)
+        self.assertEqual(patient.received(), b"")
+        self.world.clock.advance(0.1)
+        patient.transcript("""
+        S: 220 mail.example.org ESMTP moxtw
+        C: NOOP
+        S: 250 *
+        """)
+        # Others do not wait, and users do not.
+        self.world.peer(ip="198.51.100.1").transcript("S: 220 *")
+        self.world.peer("submission").transcript("S: 220 *")
+        # The wait can be switched off.
+        self.world.peer(greeting_delay=0).transcript("S: 220 *")
+        self.world.clock.advance(600)
+        self.world.peer().transcript("S: 220 *")
+
+    def test_few_refusals_do_no_harm(self) -> None:
+        self.refuse(9)
+        self.world.peer().transcript("S: 220 *")
+
+    def test_talking_before_the_greeting(self) -> None:
+        before = metrics.smtpserver_early_talkers_total._value.get()
+        peer = self.world.peer(greeting_delay=2)
+        peer.send(b"EHLO client.example.net\r\nQUIT\r\n")
+        self.world.clock.advance(1.9)
+        self.assertEqual(peer.received(), b"")
+        self.world.clock.advance(0.1)
+        peer.transcript("""
+        S: 554 5.5.1 you have to wait for the greeting*
+        S: <closed>
+        """)
+        self.assertEqual(metrics.smtpserver_early_talkers_total._value.get(), before + 1)
+
+    def test_gone_before_the_greeting(self) -> None:
+        peer = self.world.peer(greeting_delay=2)
+        peer.disconnect()
+        self.world.clock.advance(3)
+        self.assertEqual(peer.received(), b"")
+
     def test_delivery_rate(self) -> None:
         peer = self.hello()
         send = (
