@@ -235,6 +235,7 @@ class Parts:
 
     async def start(self) -> None:
         """Start what works in the background, before connections are accepted."""
+        await self.web.user_sessions.load()
         self.control.startService()
         self.queue.startService()
         self.hooks.startService()

@@ -60,6 +60,12 @@ _EXPIRED = Statement(
         web_sessions.c.account_id == bindparam("a"), web_sessions.c.expires <= bindparam("now")
     )
 )
+_LATEST = Statement(
+    sa.select(web_sessions.c.token, web_sessions.c.expires)
+    .where(web_sessions.c.expires > bindparam("now"))
+    .order_by(web_sessions.c.expires.desc())
+    .limit(bindparam("n"))
+)
 _COUNT = Statement(
     sa.select(sa.func.count())
     .select_from(web_sessions)
@@ -95,6 +101,11 @@ def find(tx: Tx, token: bytes) -> WebSession | None:
         return None
     account_id, account, address, csrf, expires = row
     return WebSession(account_id, account, address, bytes(csrf), expires)
+
+
+def latest(tx: Tx, count: int) -> list[tuple[bytes, int]]:
+    """Digests of tokens and expiry of the `count` sessions used last, the last one first."""
+    return [(bytes(token), expires) for token, expires in tx.all(_LATEST, now=tx.now, n=count)]
 
 
 def prolong(tx: Tx, token: bytes, expires: int) -> None:

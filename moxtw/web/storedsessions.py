@@ -42,6 +42,13 @@ class StoredSessions:
         # before the store can be asked.
         self._known: dict[bytes, int] = {}
 
+    async def load(self) -> None:
+        """Learn of the sessions that there are, before there are requests."""
+        for key, expires in reversed(
+            await self._store.read(lambda tx: websessions.latest(tx, _KNOWN))
+        ):
+            self._known[key] = expires
+
     async def add(self, account: str, login_address: str) -> Session:
         """Make a session."""
         session = Session(

@@ -208,6 +208,20 @@ class ImportTests(LiveCase):
         imap.logout()
         self.finish(server)
 
+    def test_large_upload_right_after_a_restart(self) -> None:
+        # Strangers may send less, and who is none has to be known before the store is asked.
+        server = self.mail_server(accounts={"me": ["me@a.example"]})
+        client = AccountClient(server).login()
+        server.kill()
+        server.start()
+        client.connection.close()
+        token = self.upload(client, "Large.mbox", make_mbox(34, 1 << 20))
+        self.assertEqual(self.events(client, token)[-1], ("done", {}))
+        imap = server.imap("me")
+        self.assertEqual(imap.select("Large"), ("OK", [b"34"]))
+        imap.logout()
+        self.finish(server)
+
     def test_kill_and_continue(self) -> None:
         server = self.mail_server(accounts={"me": ["me@a.example"]})
         client = AccountClient(server).login()

@@ -12,6 +12,7 @@ from moxtw.net.certs import self_signed
 from moxtw.queue.hookcall import Answer
 from moxtw.store import websessions
 from moxtw.web.accountapi import registry
+from moxtw.web.storedsessions import LIFETIME, StoredSessions
 from tests.support.accountapi import PASSWORD, AccountCase
 from tests.support.store import job
 
@@ -457,3 +458,11 @@ class LoadTests(AccountCase):
         self.assertIsNone(job(self.ctx.store, websessions.find, token.encode()))
         self.assertTrue(self.sessions.known(token))
         self.assertFalse(self.sessions.known(token + "x"))
+        # Known in another process, too, for as long as it lasts.
+        other = StoredSessions(self.ctx.store, self.ctx.config)
+        self.assertFalse(other.known(token))
+        self.now(other.load())
+        self.assertTrue(other.known(token))
+        self.assertFalse(other.known(token + "x"))
+        self.ctx.clock.advance(LIFETIME // 1_000_000 + 1)  # type: ignore[attr-defined]
+        self.assertFalse(other.known(token))
