@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.support.postgresql import start_postgresql
 from tests.support.rpc import CookieClient
 from tests.support.server import PASSWORD, LiveCase, MailServer, poll
 
@@ -250,3 +251,10 @@ class ImportTests(LiveCase):
         self.assertEqual(len({each[1] for each in subjects if isinstance(each, tuple)}), 2500)
         imap.logout()
         self.finish(server)
+
+
+class PostgreSQLTests(ImportTests):
+    """The same with another database."""
+
+    def mail_server(self, **options: Any) -> MailServer:
+        return super().mail_server(static={"DatabaseURL": start_postgresql(self)}, **options)

@@ -16,6 +16,7 @@ from moxtw.tlspolicy.tlsreport import parse_report
 from moxtw.web import accountapi, adminapi
 from moxtw.web.rpc import Function, Registry
 from tests.support.jsonapi import ADMIN_PASSWORD, ApiClient
+from tests.support.postgresql import start_postgresql
 from tests.support.server import PASSWORD, ZONE, LiveCase, MailServer
 from tests.unit.authn.test_dmarcreport import REPORT
 from tests.unit.tlspolicy.test_tlsreport import EXAMPLE
@@ -244,6 +245,7 @@ class WalkTests(LiveCase):
             static={
                 "AdminPasswordFile": "adminpasswd",
                 "Transports": {"no": {"Fail": {"SMTPCode": 554, "SMTPMessage": "no"}}},
+                **self.database(),
             },
             resolver=self.name_server(ZONE).address,
         )
@@ -260,6 +262,9 @@ class WalkTests(LiveCase):
         server.fill([])
         server.edit_store(reports)
         self.server = self.start(server)
+
+    def database(self) -> dict[str, str]:
+        return {}
 
     def walk(self, registry: Registry, path: str, rows: dict[str, Row]) -> None:
         self.assertEqual(OPEN | set(rows), set(registry.functions), "the table is out of date")
@@ -350,3 +355,10 @@ class WalkTests(LiveCase):
         answer = client.answer("Login", [token, "me@a.example", "another password"])
         self.assertIn("result", answer)
         self.finish(self.server)
+
+
+class PostgreSQLTests(WalkTests):
+    """The same with another database."""
+
+    def database(self) -> dict[str, str]:
+        return {"DatabaseURL": start_postgresql(self)}

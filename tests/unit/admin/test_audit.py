@@ -89,6 +89,46 @@ class ShownTests(SynchronousTestCase):
         self.assertIsInstance(json.loads(text), dict)
 
 
+class NotLoggedTests(SynchronousTestCase):
+    """What is marked as only reading leaves no trace, so a mark has to be given knowingly."""
+
+    def test_functions(self) -> None:
+        for registry, names in (
+            (adminapi.registry, ADMIN_READS),
+            (accountapi.registry, ACCOUNT_READS),
+        ):
+            marked = {fn.name for fn in registry.functions.values() if fn.reads}
+            self.assertEqual(marked, set(names.split()))
+            # Whatever its name says is a change is one.
+            for name in registry.functions:
+                for verb in ("Add", "Remove", "Save", "Set", "Drop", "Fail", "Cancel", "Extend"):
+                    if name.endswith(verb):
+                        self.assertNotIn(name, marked)
+
+    def test_commands(self) -> None:
+        self.assertEqual(
+            {name for name, command in COMMANDS.items() if command.reads}, set(CTL_READS.split())
+        )
+
+
+ADMIN_READS = """
+    Account Accounts AuditLog CheckDomain CheckUpdatesEnabled ClientConfigsDomain Config
+    ConfigFiles DMARCEvaluationStats DMARCEvaluationsDomain DMARCReportID DMARCReports
+    DMARCSummaries DMARCSuppressList DNSBLStatus Domain DomainConfig DomainLocalparts
+    DomainRecords Domains HookList HookQueueSize HookRetiredList LogLevels LoginAttempts
+    LookupCid LookupIP LookupTLSRPTRecord MTASTSPolicies ParseDomain QueueHoldRuleList QueueList
+    QueueSize RetiredList TLSPublicKeys TLSRPTResults TLSRPTResultsDomain TLSRPTSummaries
+    TLSRPTSuppressList TLSReportID TLSReports Transports Version WebserverConfig
+"""
+ACCOUNT_READS = "Account LoginAttempts SuppressionList TLSPublicKeys Types Version"
+CTL_READS = """
+    accountaddresses accountlist addressaccount aliaslist aliasprint auditlog loglevels
+    queueholdruleslist queuehooklist queuehookprint queuehookretiredlist queuehookretiredprint
+    queuelist queueretiredlist queueretiredprint queuesuppresslist queuesuppresslookup
+    tlspubkeyget tlspubkeylist
+"""
+
+
 class LogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.ctx = make_admin_context(self)
