@@ -166,6 +166,12 @@ mtastsdb_get_total = _counter(
 tlsrpt_lookup_duration_seconds = _histogram(
     "mox_tlsrpt_lookup_duration_seconds", "Lookups of TLSRPT records.", "result"
 )
+updates_lookup_duration_seconds = _histogram(
+    "mox_updates_lookup_duration_seconds", "Lookups of the latest version.", "result"
+)
+updates_fetchchangelog_duration_seconds = _histogram(
+    "mox_updates_fetchchangelog_duration_seconds", "Requests of changelogs.", "result"
+)
 queue_plaintext_fallback_total = _counter(
     "mox_queue_plaintext_fallback_total", "Fallbacks to plain text after TLS errors."
 )

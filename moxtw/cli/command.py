@@ -35,6 +35,14 @@ class Flag:
         return f"-{self.name}" if self.kind == BOOL else f"-{self.name} {self.kind}"
 
 
+RESOLVER = Flag(
+    "resolver",
+    TEXT,
+    "Ask this DNS resolver (ip, ip:port or [ip6]:port) instead of those of mox.conf or the system.",
+)
+"""For commands that ask the DNS; see `moxtw.cli.dns.make_resolver`."""
+
+
 class Command:
     """A command.
 

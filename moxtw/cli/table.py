@@ -11,6 +11,7 @@ from moxtw.cli.table_safety import SAFETY_COMMANDS
 from moxtw.cli.table_senders import SENDER_COMMANDS
 from moxtw.cli.table_setup import SETUP_COMMANDS
 from moxtw.cli.table_transfers import TRANSFER_COMMANDS
+from moxtw.cli.table_updates import UPDATE_COMMANDS
 
 _ALL = (
     *SETUP_COMMANDS,
@@ -255,6 +256,7 @@ called: its request is read as JSON from standard input, and the answer is print
     ),
     *MAINTENANCE_COMMANDS,
     *TRANSFER_COMMANDS,
+    *UPDATE_COMMANDS,
     Command(
         "help",
         "[command …]",

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import BOOL, BOOL_VALUE, TEXT, Command, Flag
-
-_RESOLVER = Flag(
-    "resolver",
-    TEXT,
-    "DNS server to ask, such as 127.0.0.1:53, in place of that of mox.conf or the system.",
-)
+from moxtw.cli.command import BOOL, BOOL_VALUE, RESOLVER, Command, Flag
 
 CONFIG_COMMANDS = (
     Command(
@@ -34,7 +28,7 @@ errors.""",
         (
             Flag("json", BOOL, "Print all that was found, as JSON."),
             Flag("instructions", BOOL, "Print also what to do, with records for DNS."),
-            _RESOLVER,
+            RESOLVER,
         ),
     ),
     Command(
@@ -46,7 +40,7 @@ errors.""",
 The records follow from the configuration. Whether the zone is signed with DNSSEC is looked up,
 as records for DANE have no effect without it. The server need not be running.""",
         (1, 1),
-        (Flag("json", BOOL, "Print the records as a list in JSON."), _RESOLVER),
+        (Flag("json", BOOL, "Print the records as a list in JSON."), RESOLVER),
     ),
     Command(
         "config account list",

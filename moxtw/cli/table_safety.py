@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import BOOL, TEXT, Command, Flag
-from moxtw.cli.table_senders import RESOLVER
+from moxtw.cli.command import BOOL, RESOLVER, TEXT, Command, Flag
 
 SAFETY_COMMANDS = (
     Command(

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import TEXT, Command, Flag
-
-RESOLVER = Flag(
-    "resolver",
-    TEXT,
-    "Ask this DNS resolver (ip, ip:port or [ip6]:port) instead of those of mox.conf or the system.",
-)
+from moxtw.cli.command import RESOLVER, TEXT, Command, Flag
 
 SENDER_COMMANDS = (
     Command(

@@ -72,8 +72,7 @@ def check_static(static: Static, path: Path, report: Report, *, check_files: boo
     if not static.data_dir:
         at.at("DataDir").error("must not be empty")
     _check_levels(static, at)
-    if static.check_updates:
-        at.at("CheckUpdates").warn("this version does not look for new ones yet")
+    _check_updates(static, at)
     if static.user and not _USER.fullmatch(static.user):
         at.at("User").error(f"bad user name or number {static.user[:100]!r}")
     _check_extensions(static, at)
@@ -459,6 +458,24 @@ def _check_postmaster(static: Static, at: Scope) -> None:
         scope.at("Account").error("must not be empty")
     scope.at("Mailbox").mailbox(report.mailbox)
     set_resolved(report, parsed_localpart=scope.at("Localpart").report_localpart(report.localpart))
+
+
+def _check_updates(static: Static, at: Scope) -> None:
+    updates = static.updates
+    if updates is None:
+        if static.check_updates:
+            at.at("CheckUpdates").warn("has no effect without Updates")
+        return
+    scope = at.at("Updates")
+    key = b""
+    try:
+        key = base64.b64decode(updates.public_key, validate=True)
+    except ValueError as exc:
+        scope.at("PublicKey").error(f"bad base64: {exc}")
+    else:
+        if len(key) != 32:
+            scope.at("PublicKey").error(f"need 32 bytes, not {len(key)}")
+    set_resolved(updates, dns_domain=scope.at("Domain").domain(updates.domain), key=key)
 
 
 def _check_mailboxes(static: Static, at: Scope) -> None:

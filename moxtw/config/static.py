@@ -68,6 +68,7 @@ __all__ = [
     "TransportFail",
     "TransportSMTP",
     "TransportSocks",
+    "Updates",
     "WebService",
 ]
 
@@ -175,6 +176,27 @@ class Postmaster:
 
 
 @section
+class Updates:
+    """Who announces new versions of this program."""
+
+    domain: str = req(
+        "Domain",
+        "Domain of the announcements: the latest version is in a TXT record at "
+        "_updates.<domain>, and what is new in it at https://updates.<domain>/.",
+        example="moxtw.example",
+    )
+    public_key: str = req(
+        "PublicKey",
+        "Key that descriptions of versions are signed with: ed25519, base64 of 32 bytes, as "
+        "printed by the command updates pubkey.",
+        example="8qEgTwQ4iPUnOHwdK0iKUvNJzOjOtEpRMB3FEcBRB4Q=",
+    )
+
+    dns_domain: Domain = resolved(zero=Domain)
+    key: bytes = resolved(zero=b"")
+
+
+@section
 class HostTLSRPT:
     """Where reports about TLS to the hostname go."""
 
@@ -257,8 +279,11 @@ class Static:
     check_updates: bool = opt(
         "CheckUpdates",
         "Look once a day whether there is a new version, and deliver its description to the "
-        "postmaster.",
+        "postmaster. Who announces them is said under Updates.",
         False,
+    )
+    updates: Updates | None = opt(
+        "Updates", "Who announces new versions of this program, for CheckUpdates.", None
     )
     pedantic: bool = opt(
         "Pedantic",

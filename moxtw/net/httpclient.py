@@ -26,6 +26,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from moxtw import metrics
 from moxtw.net.tlsclient import ClientTLS, Roots, VerificationError
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
@@ -35,6 +36,9 @@ DIAL_TIMEOUT: Final = 30.0
 
 MAX_HEAD: Final = 1 << 18
 """Bytes that a server may send before its response begins, those of TLS included."""
+
+# The metric's results, by the first digit of the status.
+_RESULTS: Final = {2: "ok", 4: "usererror", 5: "servererror"}
 
 BODY_TIMEOUT: Final = 5.0
 """Seconds for the body of a response of which the beginning is enough."""
@@ -60,7 +64,8 @@ class Response:
 class HTTPClient:
     """Makes requests, each on a connection of its own; redirects are not followed.
 
-    resolve: gives the addresses of hosts; what it raises, a request raises. ports: where to
+    resolve: gives the addresses of hosts; what it raises, a request raises. pkg: who makes the
+    requests, for the metric. ports: where to
     connect in place of the port of the URL, by that port; for tests.
     """
 
@@ -70,9 +75,11 @@ class HTTPClient:
         roots: Roots,
         resolve: Resolve,
         *,
+        pkg: str,
         user_agent: str,
         ports: Mapping[int, int] | None = None,
     ) -> None:
+        self._pkg = pkg
         self._reactor = reactor
         self._roots = roots
         self._resolve = resolve
@@ -120,7 +127,20 @@ class HTTPClient:
             raise HTTPError(f"no response within {seconds:g} s")
 
         work.addTimeout(timeout, self._reactor, expired)
-        return await work
+        begun = self._reactor.seconds()
+        code, result = 0, "error"
+        try:
+            response = await work
+            code = response.code
+            result = _RESULTS.get(code // 100, "other")
+        except CancelledError:
+            result = "canceled"
+            raise
+        finally:
+            metrics.httpclient_request_duration_seconds.labels(
+                self._pkg, method, str(code), result
+            ).observe(self._reactor.seconds() - begun)
+        return response
 
     async def _request(
         self,

@@ -78,7 +78,9 @@ def make_client(resolver: Resolver, reactor: Any, roots: Roots) -> HTTPClient:
             return ["127.0.0.1", "::1"]
         return list(await ips(resolver, host))
 
-    return HTTPClient(reactor, roots, resolve, user_agent=f"moxtw/{VERSION} (webhook)")
+    return HTTPClient(
+        reactor, roots, resolve, pkg="webhook", user_agent=f"moxtw/{VERSION} (webhook)"
+    )
 
 
 def signature(key: str, body: bytes) -> str:

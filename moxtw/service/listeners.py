@@ -56,6 +56,8 @@ from moxtw.store import incoming
 from moxtw.store.auth import Authenticator
 from moxtw.store.db import Store
 from moxtw.tlspolicy.mtastsfetch import Fetcher
+from moxtw.updates.check import Announcements
+from moxtw.updates.service import UpdateService
 from moxtw.version import VERSION
 from moxtw.web.listener import WebContext, make_ports
 
@@ -108,6 +110,7 @@ class Parts:
         self.reports = ReportService(
             store, config, self.resolver, self.reactor, SystemRandom()
         )
+        self.updates = self._update_service(roots)
         self.blocklists = Monitor(config, self.resolver, self.reactor, store.run)
         self.queue = QueueService(
             store,
@@ -199,6 +202,22 @@ class Parts:
         )
         self.admin.imap = self.control_imap.connection
 
+    def _update_service(self, roots: Roots) -> UpdateService | None:
+        """What looks for new versions, if that is wanted."""
+        static = self.static
+        if not static.check_updates or static.updates is None:
+            return None
+        source = Announcements(
+            static.updates.dns_domain.ascii,
+            static.updates.key,
+            for_pkg(self.resolver, "updates"),
+            self.reactor,
+            roots,
+        )
+        return UpdateService(
+            self.store, self.config, source, static.data_path, self.reactor
+        )
+
     def _evaluation(self) -> Evaluation:
         """The checks of incoming mail."""
         resolver = self.resolver
@@ -243,6 +262,8 @@ class Parts:
             self.refresher.startService()
             self.reports.startService()
             self.blocklists.startService()
+            if self.updates is not None:
+                self.updates.startService()
         self.trainer.startService()
         # A filter may have come, or other settings.
         self.config.on_change(lambda old, new: self.trainer.look_at_all())
@@ -251,8 +272,8 @@ class Parts:
         """Begin no new deliveries; those under way come to an end, while connections do."""
         self.stopping = True
         self.control_imap.shutdown()
-        for service in (self.refresher, self.reports, self.blocklists):
-            if service.running:
+        for service in (self.refresher, self.reports, self.blocklists, self.updates):
+            if service is not None and service.running:
                 service.stopService()
         self._queue_stopped = maybeDeferred(self.queue.stopService)
         self._hooks_stopped = maybeDeferred(self.hooks.stopService)

@@ -63,7 +63,9 @@ class Fetcher:
         async def resolve(host: str) -> list[str]:
             return list(await ips(resolver, host))
 
-        self._client = HTTPClient(reactor, roots, resolve, user_agent=user_agent, ports=ports)
+        self._client = HTTPClient(
+            reactor, roots, resolve, pkg="mtasts", user_agent=user_agent, ports=ports
+        )
 
     async def record(self, domain: str, timeout: float = RECORD_TIMEOUT) -> Record:
         """The record of a domain (ASCII).

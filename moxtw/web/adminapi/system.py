@@ -72,7 +72,8 @@ async def LookupIP(call: Call, ip: str) -> types.Reverse:
 async def CheckUpdatesEnabled(call: Call) -> bool:
     """Whether the server looks for new versions."""
     ctx, _ = admin_of(call)
-    return ctx.config.static.check_updates
+    static = ctx.config.static
+    return static.check_updates and static.updates is not None
 
 
 @registry.function(reads=True)

@@ -111,10 +111,16 @@ class StaticTests(Base):
         self.assertEqual(len(static.warnings), 1)
         self.assertIn("mox.conf:", static.warnings[0])
 
-    def test_what_is_not_there_yet_is_told(self):
+    def test_updates(self):
         static = self.static("CheckUpdates: true\n" + STATIC)
         self.assertEqual(len(static.warnings), 1)
-        self.assertIn("CheckUpdates", static.warnings[0])
+        self.assertIn("CheckUpdates: has no effect without Updates", static.warnings[0])
+        section = f"Updates:\n\tDomain: moxtw.example\n\tPublicKey: {'A' * 43}=\n"
+        static = self.static("CheckUpdates: true\n" + section + STATIC)
+        self.assertEqual(static.warnings, ())
+        assert static.updates is not None
+        self.assertEqual(static.updates.dns_domain.ascii, "moxtw.example")
+        self.assertEqual(static.updates.key, bytes(32))
 
     def test_syntax_errors_come_with_file_and_line(self):
         self.assertEqual(
@@ -145,6 +151,17 @@ class StaticTests(Base):
                 ("Hostname: mail.example.org", "Hostname: mail_x", "bad domain 'mail_x'"),
                 (top, top + "Resolvers:\n\t- x\n\t- 1.1.1.1:0\n\t- [::1\n", *["bad resolver"] * 3),
                 (top, top + "ConnectionLimitExemptions:\n\t- x/8\n", "bad network 'x/8'"),
+                (
+                    top,
+                    top + "Updates:\n\tDomain: x y\n\tPublicKey: AAAA\n",
+                    "Updates.Domain: bad domain 'x y'",
+                    "Updates.PublicKey: need 32 bytes, not 3",
+                ),
+                (
+                    top,
+                    top + "Updates:\n\tDomain: x.example\n\tPublicKey: A\n",
+                    "Updates.PublicKey: bad base64",
+                ),
                 (top, top + "DatabaseURL: secret\n", "DatabaseURL: bad URL, need for example"),
                 (top, top + "TLS:\n\tCA:\n\t\tCertFiles:\n\t\t\t- no.pem\n", "cannot read"),
                 (

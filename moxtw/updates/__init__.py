@@ -1,0 +1,1 @@
+"""New versions of this program: where they are announced, and who is told."""
