@@ -98,9 +98,10 @@ def read_config(path: str | Path) -> Sendmail:
     errors: list[SconfError] = []
     config = document.read(text, Sendmail, errors).value
     if errors:
-        # Only places: the texts of errors quote values, which may be secrets.
-        lines = ", ".join(dict.fromkeys(str(error.line) for error in errors))
-        raise SendmailConfigError(f"{path}: errors in line {lines}")
+        # Only places: the texts of errors quote values, which may be secrets. What is missing
+        # has no place, and no value.
+        places = [f"error in line {error.line}" if error.line else str(error) for error in errors]
+        raise SendmailConfigError(f"{path}: {', '.join(dict.fromkeys(places))}")
     problems = list(_problems(config))
     if problems:
         raise SendmailConfigError("\n".join(f"{path}: {problem}" for problem in problems))

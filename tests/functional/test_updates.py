@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SkipTest
 
 from moxtw.updates.check import running
-from tests.support.ca import Authority
+from tests.support.ca import Authority, Issued
 from tests.support.server import ROOT, ZONE, LiveCase, poll
 
 HOST = "updates.prog.example"
@@ -64,31 +64,35 @@ class Front(ThreadingHTTPServer):
         self.socket = context.wrap_socket(self.socket, server_side=True)
 
 
+def start_front(testcase: LiveCase, folder: Path, issued: Issued) -> Front:
+    """Serve with a certificate on port 443 of an address that nobody else has, or skip."""
+    certificate = folder / "web.pem"
+    certificate.write_bytes(
+        b"".join(each.public_bytes(Encoding.PEM) for each in issued.chain)
+        + issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    pid = os.getpid()
+    try:
+        front = Front(f"127.77.{pid >> 8 & 255}.{pid % 254 + 1}", context)
+    except PermissionError:
+        raise SkipTest("only root may listen on port 443") from None
+    threading.Thread(target=front.serve_forever, daemon=True).start()
+    testcase.addCleanup(front.server_close)
+    testcase.addCleanup(front.shutdown)
+    return front
+
+
 class UpdateTests(LiveCase):
     def setUp(self) -> None:
         super().setUp()
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
         authority = Authority()
-        issued = authority.issue(HOST)
         (self.folder / "ca.pem").write_bytes(authority.pem)
-        certificate = self.folder / "web.pem"
-        certificate.write_bytes(
-            b"".join(each.public_bytes(Encoding.PEM) for each in issued.chain)
-            + issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        # Requests go to port 443, so an address that nobody else has.
-        pid = os.getpid()
-        ip = f"127.77.{pid >> 8 & 255}.{(pid & 255) % 254 + 1}"
-        try:
-            self.front = Front(ip, context)
-        except PermissionError:
-            raise SkipTest("only root may listen on port 443") from None
-        threading.Thread(target=self.front.serve_forever, daemon=True).start()
-        self.addCleanup(self.front.server_close)
-        self.addCleanup(self.front.shutdown)
+        self.front = start_front(self, self.folder, authority.issue(HOST))
+        ip = self.front.server_address[0]
         names = self.name_server({**ZONE, HOST: {"A": [ip]}})
         self.zone, self.resolver = names.zone, names.address
         self.set_latest(str(running()))

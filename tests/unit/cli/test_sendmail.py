@@ -146,6 +146,8 @@ class ConfigTests(SynchronousTestCase):
             error = self.assertRaises(SendmailConfigError, self.read, good + more)
             self.assertIn(why, str(error))
             self.assertNotIn("hunter2\n", str(error) + "\n")
+        error = self.assertRaises(SendmailConfigError, self.read, good.partition("\n")[2])
+        self.assertIn("missing required field LocalHostname", str(error))
         self.assertEqual(self.read(good + f"ClientAuthEd25519PrivateKey: {key}\n").port, 465)
 
     def test_missing(self) -> None:
