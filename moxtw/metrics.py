@@ -79,6 +79,11 @@ authentication_ratelimited_total = _counter(
 smtpserver_connection_total = _counter(
     "mox_smtpserver_connection_total", "Incoming SMTP connections.", "kind"
 )
+smtpserver_forward_total = _counter(
+    "mox_smtpserver_forward_total",
+    "Accepted messages for addresses that pass them on (ForwardTo).",
+    "result",
+)
 smtpserver_early_talkers_total = _counter(
     "mox_smtpserver_early_talkers_total",
     "Incoming SMTP connections whose client did not wait for the greeting.",

@@ -54,6 +54,9 @@ WEBHOOK_EVENTS: Final = (
 )
 """What an outgoing webhook can be told about."""
 
+MAX_FORWARD: Final = 10
+"""Addresses that an address passes messages on to."""
+
 MAX_WEBHOOK_URL: Final = 2000
 
 WEB_SERVICES: Final = ("admin", "account", "webmail", "webapi")
@@ -456,8 +459,19 @@ def _check_destination(destination: Destination, at: Scope) -> None:
             scope.error("not together with Mailbox")
         if destination.rulesets:
             scope.error("not together with Rulesets")
+    if destination.forward_to:
+        _check_forward(destination, at.at("ForwardTo"))
     for index, ruleset in enumerate(destination.rulesets):
         _check_ruleset(ruleset, at.at("Rulesets", index))
+
+
+def _check_forward(destination: Destination, at: Scope) -> None:
+    if destination.smtp_error:
+        at.error("not together with SMTPError")
+    if len(destination.forward_to) > MAX_FORWARD:
+        at.error(f"at most {MAX_FORWARD} addresses")
+    found = [at.at(n).address(text) for n, text in enumerate(destination.forward_to)]
+    set_resolved(destination, forward_addresses=tuple(a for a in found if a is not None))
 
 
 def _check_ruleset(ruleset: Ruleset, at: Scope) -> None:

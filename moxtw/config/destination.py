@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from moxtw.config.codec import opt, req, resolved, section
 from moxtw.config.regexp import Regexp
+from moxtw.mail.address import Address
 from moxtw.mail.domain import Domain
 
 
@@ -98,7 +99,19 @@ class Destination:
         "Name to be shown with this address when sending. Default: that of the account.",
         example="A. N. Other",
     )
+    forward_to: tuple[str, ...] = opt(
+        "ForwardTo",
+        "Addresses elsewhere that get a copy of each message that is accepted for this address, "
+        "but for those that go to the rejects mailbox. The message is delivered here too. Copies "
+        "are from this address, count for the account's limits on sending, and tell in an ARC "
+        "set, signed with the DKIM key of the domain, what was found about the message. Junk "
+        "that is accepted is passed on as well, and may harm the reputation of this server. Can "
+        "be set in this file only.",
+        (),
+        example=("me@example.net",),
+    )
 
     smtp_error_code: int = resolved(zero=0)
     smtp_error_secode: str = resolved(zero="")
     smtp_error_text: str = resolved(zero="")
+    forward_addresses: tuple[Address, ...] = resolved(zero=())

@@ -392,7 +392,11 @@ def destination_save(
     config = find_account(dynamic, account)
     if name not in config.destinations:
         raise NotFound(f"{name[:100]} is not an address of this account")
-    if config.destinations[name] != old:
+    present = config.destinations[name]
+    # Which is no part of what the interfaces know, and stays.
+    old = replace(old, forward_to=present.forward_to)
+    new = replace(new, forward_to=present.forward_to)
+    if present != old:
         raise EditError("the settings of the address were changed meanwhile, load them again")
     return account_save(dynamic, account, destinations={**config.destinations, name: new})
 

@@ -480,6 +480,7 @@ def _copy_destination(destination: Destination, mailbox: str) -> Destination:
         smtp_error_code=destination.smtp_error_code,
         smtp_error_secode=destination.smtp_error_secode,
         smtp_error_text=destination.smtp_error_text,
+        forward_addresses=destination.forward_addresses,
     )
     return changed
 

@@ -26,7 +26,13 @@ from moxtw.config.codec import (
     struct_codec,
 )
 from moxtw.config.duration import Duration
-from moxtw.config.dynamic import AddressAlias, AliasAddress, JunkFilter, JunkParams
+from moxtw.config.dynamic import (
+    AddressAlias,
+    AliasAddress,
+    Destination,
+    JunkFilter,
+    JunkParams,
+)
 from moxtw.mail.address import Address
 from moxtw.mail.domain import Domain
 
@@ -36,6 +42,10 @@ _INT64: Final = 1 << 63
 
 # Sections whose fields stand in JSON beside those of the section that they are part of.
 _EMBEDDED: Final = {(JunkFilter, "params"): JunkParams}
+
+
+# Fields of the files alone: programs know the types of the interfaces, and send whole values.
+_FILE_ONLY: Final = {(Destination, "forward_to")}
 
 
 class JSONError(ValueError):
@@ -78,6 +88,8 @@ def _section(value: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     codec = struct_codec(cls)
     for field in codec.fields:
+        if (cls, field.attr) in _FILE_ONLY:
+            continue
         item = getattr(value, field.attr)
         if (cls, field.attr) in _EMBEDDED:
             result.update(_section(item))

@@ -86,6 +86,7 @@ class Deliverer:
                 if work.first_time and envelope.first_time_delay:
                     await sleep(envelope.first_time_delay)
                 await work.prepare_hooks(self._store)
+                await work.prepare_forwards(self._store)
                 await self._store_all(work)
             results = work.finish()
             await self._tell_sender(envelope, cleaned, results, auth)

@@ -13,7 +13,7 @@ from moxtw.authn.results import dmarc_method
 from moxtw.config.dynamic import Account, Alias, Destination
 from moxtw.config.lookup import ConfigView
 from moxtw.dns.publicsuffix import organizational_domain
-from moxtw.inbound import hooks
+from moxtw.inbound import forward, hooks
 from moxtw.inbound.decide import Case, Decider, Decision
 from moxtw.inbound.envelope import Envelope, Recipient, RecipientResult
 from moxtw.inbound.evaluations import evaluation, wanted
@@ -79,6 +79,7 @@ class _Plan:
     delivery: Delivery
     flags: int
     rejected: bool = False
+    forward: forward.Forward | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Work:
         self.auth = auth
         self.sleep = sleep
         self.plans: list[_Plan] = []
+        self._forwarded: list[str] = []
         self.first_time = False
         self.refused: dict[int, tuple[int, str, str, str]] = {}
         self.outcomes: dict[int, list[tuple[int, str, str, str] | None]] = {}
@@ -295,8 +297,17 @@ class Work:
         ):
             self.first_time = True
         quota = account.quota_message_size or self.static.quota_message_size
+        passed_on = None
+        if target.destination.forward_to and not (
+            rejected or decision.is_reject or self.envelope.localserve
+        ):
+            trace = self._checks(decision) + self._received(recipient)
+            passed_on = forward.Forward(
+                target.account, account, target.destination, target.final, trace
+            )
         self.plans.append(
             _Plan(
+                forward=passed_on,
                 index=index,
                 account_name=target.account,
                 account=account,
@@ -320,33 +331,35 @@ class Work:
 
     def _prefix(self, recipient: Recipient, target: _Target, decision: Decision) -> bytes:
         """The fields on top of the stored message."""
-        envelope, auth = self.envelope, self.auth
-        # Which messages need UTF-8 to be read is for the sender to say.
-        utf8 = envelope.smtputf8
-        checks = b""
-        if auth.evaluated:
-            hostname = self.static.dns_hostname.form(utf8)
-            methods = auth.methods
-            if decision.overrides and auth.dmarc is not None and auth.dmarc.record is not None:
-                told = dmarc_method(auth.dmarc, utf8, decision.overrides)
-                methods = tuple(told if m.method == "dmarc" else m for m in methods)
-            checks = authentication_results(hostname, methods)
-            if auth.received_spf is not None:
-                checks += received_spf(auth.received_spf, utf8)
-        return b"".join(
-            (
-                _top_fields(
-                    decision.reason,
-                    decision.details,
-                    decision.reports.errors,
-                    target.final,
-                    envelope.mail_from,
-                    utf8,
-                ),
-                checks,
-                envelope.trace.field(envelope.received, recipient.path),
-            )
+        top = _top_fields(
+            decision.reason,
+            decision.details,
+            decision.reports.errors,
+            target.final,
+            self.envelope.mail_from,
+            self.envelope.smtputf8,
         )
+        return top + self._checks(decision) + self._received(recipient)
+
+    def _checks(self, decision: Decision) -> bytes:
+        """Fields about who sent it."""
+        auth = self.auth
+        if not auth.evaluated:
+            return b""
+        # Which messages need UTF-8 to be read is for the sender to say.
+        utf8 = self.envelope.smtputf8
+        hostname = self.static.dns_hostname.form(utf8)
+        methods = auth.methods
+        if decision.overrides and auth.dmarc is not None and auth.dmarc.record is not None:
+            told = dmarc_method(auth.dmarc, utf8, decision.overrides)
+            methods = tuple(told if m.method == "dmarc" else m for m in methods)
+        checks = authentication_results(hostname, methods)
+        if auth.received_spf is not None:
+            checks += received_spf(auth.received_spf, utf8)
+        return checks
+
+    def _received(self, recipient: Recipient) -> bytes:
+        return self.envelope.trace.field(self.envelope.received, recipient.path)
 
     def _delivery(self, recipient: Recipient, decision: Decision, rejected: bool) -> Delivery:
         envelope, auth = self.envelope, self.auth
@@ -409,6 +422,14 @@ class Work:
             incoming=any(p.account.incoming_webhook is not None for p in plans),
         )
 
+    async def prepare_forwards(self, store: Store) -> None:
+        """Make and seal the copies that go elsewhere, likewise."""
+        found = [plan.forward for plan in self.plans if plan.forward is not None]
+        if found:
+            await forward.prepare(
+                store, self.config, found, self.envelope, self.content, self.auth
+            )
+
     def job(self, tx: Tx) -> list[tuple[int, str, str, str] | None]:
         """Add the message where it goes; runs in the writer. None for each success.
 
@@ -416,6 +437,7 @@ class Work:
         """
         saved: dict[int, int] = {}
         self._kept = []
+        self._forwarded = []
         outcomes = [self._add(tx, plan, saved) for plan in self.plans]
         delivered = {
             plan.index
@@ -455,6 +477,9 @@ class Work:
             rejects.remove(
                 tx, account.id, plan.account.rejects_mailbox, message_id, keep=added.id
             )
+        if plan.forward is not None:
+            result = forward.queue(tx, plan.forward, account.id, saved, self.envelope.cid)
+            self._forwarded.append(result)
         if plan.decision.reports.valid and not plan.decision.is_reject:
             self._kept += plan.decision.reports.keep(tx, self.subject.mail_from)
         if not plan.decision.is_reject:
@@ -503,6 +528,8 @@ class Work:
         """Take the results of the job."""
         for count in self._kept:
             count()
+        for result in filter(None, self._forwarded if None in outcomes else ()):
+            metrics.smtpserver_forward_total.labels(result).inc()
         for plan, outcome in zip(self.plans, outcomes, strict=True):
             if not plan.rejected:
                 self.outcomes[plan.index].append(outcome)

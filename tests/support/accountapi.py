@@ -45,6 +45,8 @@ Accounts:
 		Domain: example.org
 		Destinations:
 			me@example.org:
+				ForwardTo:
+					- me@elsewhere.example
 				Rulesets:
 					-
 						SMTPMailFromRegexp: x@y

@@ -667,6 +667,12 @@ class DynamicTests(Base):
                 ),
                 (
                     rulesets,
+                    "\t\t\t\tForwardTo:\n" + "\t\t\t\t\t- x\n" * 11 + rulesets,
+                    "ForwardTo: at most 10 addresses",
+                    *["bad address 'x'"] * 11,
+                ),
+                (
+                    rulesets,
                     "\t\t\t\tMessageAuthRequiredSMTPError: " + "x" * 300 + "\n" + rulesets,
                     "longer than 256 characters",
                 ),

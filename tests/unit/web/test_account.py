@@ -241,6 +241,10 @@ class AccountTests(AccountCase):
         unknown = self.error("DestinationSave", "you@other.example", old, new)
         self.assertEqual(unknown, "user:notFound")
         bad = {**saved, "SMTPError": "550 no"}
+        # What the file alone can say stays; here it is no part of the types.
+        text = self.ctx.config.path.with_name("domains.conf").read_text()
+        self.assertIn("ForwardTo:\n\t\t\t\t\t- me@elsewhere.example\n", text)
+        self.assertNotIn("ForwardTo", saved)
         self.assertEqual(self.error("DestinationSave", "me@example.org", saved, bad), "user:error")
 
     def test_suppressions(self) -> None:
