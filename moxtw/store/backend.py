@@ -68,8 +68,9 @@ class SQLiteBackend(Backend):
             "cache_size = -32768",
             "mmap_size = 0",
             # Copies the pages of the log into the database within somebody's commit, which then
-            # takes some 30 ms longer. So only for when `checkpoint` does not keep up.
-            "wal_autocheckpoint = 12000",
+            # takes the longer the more there are, 30 ms for these. So only for when `checkpoint`
+            # does not keep up.
+            "wal_autocheckpoint = 4000",
             "journal_size_limit = 67108864",
             "query_only = ON" if readonly else "query_only = OFF",
         ):

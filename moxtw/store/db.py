@@ -47,8 +47,8 @@ _BATCH_JOBS: Final = 256
 _GATHER_SECONDS: Final = 0.002
 
 # Between checkpoints of the database: when the last one found that many pages, and otherwise.
-_MANY_PAGES: Final = 1000
-_CHECKPOINT_SOON: Final = 0.2
+_MANY_PAGES: Final = 500
+_CHECKPOINT_SOON: Final = 0.05
 _CHECKPOINT_LATER: Final = 2.0
 
 # A reader begins no more jobs on a snapshot of this age.
