@@ -62,16 +62,17 @@ def _show_signature(invocation: Invocation, result: DKIMResult) -> None:
 def dmarc_lookup(invocation: Invocation) -> None:
     """``moxtw dmarc lookup``."""
     domain = domain_argument(invocation.args[0])
-    found = run_async(lambda reactor: _record(make_resolver(invocation, reactor), domain))
+    walk = invocation.switch("treewalk")
+    found = run_async(lambda reactor: _record(make_resolver(invocation, reactor), domain, walk))
     known = f"({_dnssec(found.authentic)} DNSSEC)"
     invocation.print(f"{found.domain.name}: {clean(found.text)} {known}")
 
 
-async def _record(resolver: Resolver, domain: Domain) -> Found:
+async def _record(resolver: Resolver, domain: Domain, tree_walk: bool = False) -> Found:
     """The record of a domain. Raises CommandError without one."""
     from moxtw.authn.dmarc import lookup
 
-    found = await lookup(resolver, domain)
+    found = await lookup(resolver, domain, tree_walk=tree_walk)
     if found.record is None:
         raise CommandError(clean(found.reason or "no DMARC record"))
     return found
@@ -100,6 +101,7 @@ def dmarc_verify(invocation: Invocation) -> None:
             lambda: parse_domain("localhost"),
             # All messages are judged alike here, whatever the share of them that a policy is for.
             random=lambda below: 0,
+            tree_walk=invocation.switch("treewalk"),
         ).authenticate(
             remote_ip=ip, hello=hello, mail_from=mail_from, message=message, cid=0, utf8=True
         )

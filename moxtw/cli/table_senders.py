@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from moxtw.cli.command import RESOLVER, TEXT, Command, Flag
+from moxtw.cli.command import BOOL, RESOLVER, TEXT, Command, Flag
+
+_TREE_WALK = Flag(
+    "treewalk",
+    BOOL,
+    "Find organizational domains by records in DNS, as DMARCbis does, not by public suffixes.",
+)
 
 SENDER_COMMANDS = (
     Command(
@@ -17,23 +23,23 @@ Line ends of the file are taken as CRLF, as on the wire. Fails if no signature i
     ),
     Command(
         "dmarc lookup",
-        "domain",
+        "[-treewalk] domain",
         "authn:dmarc_lookup",
         """Look up the DMARC record of a domain, or of its organizational domain, and print it.
 
 Fails if there is none, or one that is not valid.""",
         (1, 1),
-        (RESOLVER,),
+        (RESOLVER, _TREE_WALK),
     ),
     Command(
         "dmarc verify",
-        "remoteip mailfromaddress helodomain <message",
+        "[-treewalk] remoteip mailfromaddress helodomain <message",
         "authn:dmarc_verify",
         """Check a message as its receiver would: SPF, DKIM and DMARC.
 
 The message is read from standard input. An empty mailfromaddress is that of notifications.""",
         (3, 3),
-        (RESOLVER,),
+        (RESOLVER, _TREE_WALK),
     ),
     Command(
         "dmarc checkreportaddrs",

@@ -365,6 +365,12 @@ class Static:
         dict,
         example="smarthost",
     )
+    dmarc_tree_walk: bool = opt(
+        "DMARCTreeWalk",
+        "Find out which domains belong together for DMARC by a walk up the records in DNS, as the "
+        "revision of DMARC (DMARCbis) has it, rather than by the public suffix list of RFC 7489.",
+        False,
+    )
     no_outgoing_dmarc_reports: bool = opt(
         "NoOutgoingDMARCReports",
         "Send no DMARC aggregate reports to domains that ask for them, and collect no data for "

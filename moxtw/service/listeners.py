@@ -229,6 +229,7 @@ class Parts:
             lambda: self.config.static.dns_hostname,
             run=self.store.run,
             localserve=self.localserve,
+            tree_walk=self.static.dmarc_tree_walk,
         )
 
     def _junk_params(self, account: str) -> JunkParams | None:

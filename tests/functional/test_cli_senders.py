@@ -117,6 +117,24 @@ class SenderCommandTests(SynchronousTestCase):
             )
         self.fails("dmarc", "lookup", "b.example", "-resolver", self.server.address)
 
+    def test_dmarc_tree_walk(self) -> None:
+        # A department that has said that it is an organization of its own (psd=n).
+        zone = self.server.zone
+        zone["_dmarc.dept.a.example."] = {"TXT": ['"v=DMARC1; p=none; psd=n"']}
+        domain = "x.dept.a.example"
+        [line] = self.ask("dmarc", "lookup", domain)
+        self.assertTrue(line.startswith("a.example: v=DMARC1; p=reject;"), line)
+        [line] = self.ask("dmarc", "lookup", "-treewalk", domain)
+        self.assertTrue(line.startswith("dept.a.example: v=DMARC1; p=none;"), line)
+        for flags, policy in (((), "policy: reject"), (("-treewalk",), "policy: none")):
+            code, out, err = self.moxtw(
+                *("dmarc", "verify", *flags, "192.0.2.1", f"x@{domain}", "mail.a.example"),
+                *("-resolver", self.server.address),
+                stdin=f"From: <x@{domain}>\n\nhi\n".encode(),
+            )
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(policy, out.splitlines())
+
     def test_dmarc_verify(self) -> None:
         def verify(ip: str, message: bytes) -> list[str]:
             code, out, err = self.moxtw(
