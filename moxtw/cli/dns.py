@@ -10,7 +10,9 @@ from moxtw.cli.command import CommandError, UsageError
 from moxtw.cli.invocation import Invocation
 
 if TYPE_CHECKING:
+    from moxtw.config.static import Static
     from moxtw.dns.resolver import Answer, Resolver
+    from moxtw.net.tlsclient import Roots
 
 T = TypeVar("T")
 
@@ -63,6 +65,19 @@ def make_resolver(invocation: Invocation, reactor: Any) -> Resolver:
             for ip, port in invocation.static().resolver_addresses
         ]
     return StubResolver(reactor, servers or None)
+
+
+def configured_roots(static: Static) -> Roots:
+    """The authorities that the configuration trusts. Blocks. Raises CommandError."""
+    from moxtw.net.certs import CertError
+    from moxtw.net.tlsclient import Roots
+
+    ca = static.tls.ca
+    try:
+        pems = [static.directory.joinpath(name).read_bytes() for name in ca.cert_files]
+        return Roots(system=ca.additional_to_system or not pems, pems=pems)
+    except (OSError, CertError) as exc:
+        raise CommandError(str(exc)) from exc
 
 
 def lookup(invocation: Invocation) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from moxtw.cli.command import CommandError
-from moxtw.cli.dns import make_resolver, run_async
+from moxtw.cli.dns import configured_roots, make_resolver, run_async
 from moxtw.cli.invocation import Invocation
 from moxtw.cli.output import clean
 
@@ -37,20 +37,17 @@ def dnscheck(invocation: Invocation) -> int:
     from moxtw.admin.check import run
     from moxtw.admin.check.types import CheckResult
     from moxtw.net.certs import CertError
-    from moxtw.net.tlsclient import Roots
 
     static = invocation.static()
     domain = _configured(invocation, static)
 
     async def check(reactor: Any) -> CheckResult:
-        ca = static.tls.ca
-        pems = [static.directory.joinpath(name).read_bytes() for name in ca.cert_files]
         prepared = run.prepare(
             static,
             domain,
             resolver=make_resolver(invocation, reactor),
             reactor=reactor,
-            roots=Roots(system=ca.additional_to_system or not pems, pems=pems),
+            roots=configured_roots(static),
         )
         return await run.run(prepared)
 

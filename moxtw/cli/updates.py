@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moxtw.cli.command import CommandError, UsageError
-from moxtw.cli.dns import make_resolver, run_async
+from moxtw.cli.dns import configured_roots, make_resolver, run_async
 from moxtw.cli.invocation import Invocation
 from moxtw.cli.output import clean
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 
 def checkupdate(invocation: Invocation) -> None:
     """``moxtw checkupdate``."""
-    from moxtw.net.certs import CertError
-    from moxtw.net.tlsclient import Roots
     from moxtw.updates import lastknown
     from moxtw.updates.check import Announcements, UpdateError, running
     from moxtw.updates.record import Version
 
-    static = invocation.static(check_files=True)
+    static = invocation.static()
     updates = static.updates
     if updates is None:
         raise CommandError("the configuration does not say who announces versions (Updates)")
@@ -34,25 +32,20 @@ def checkupdate(invocation: Invocation) -> None:
     except OSError as exc:
         raise CommandError(str(exc)) from exc
     since = max(running(), known or Version())
-    ca = static.tls.ca
-
     async def look(reactor: Any) -> tuple[Version, list[Change]]:
         source = Announcements(
             updates.dns_domain.ascii,
             updates.key,
             make_resolver(invocation, reactor),
             reactor,
-            Roots(
-                system=ca.additional_to_system or not ca.cert_pem,
-                pems=[ca.cert_pem] if ca.cert_pem else [],
-            ),
+            configured_roots(static),
         )
         latest = await source.latest()
         return latest, await source.changes(since) if latest > since else []
 
     try:
         latest, changes = run_async(look)
-    except (UpdateError, CertError) as exc:
+    except UpdateError as exc:
         raise CommandError(clean(str(exc))) from exc
     invocation.print(f"running:    {running()}")
     if known is not None:

@@ -314,6 +314,18 @@ async def txt(resolver: Resolver, name: str) -> Answer[str]:
     return await resolver.lookup(name, "TXT")
 
 
+async def txt_in_time(
+    resolver: Resolver, name: str, clock: Any, seconds: float
+) -> Answer[str]:
+    """The same, or a DNSError after so many seconds. clock: an IReactorTime."""
+    work = Deferred.fromCoroutine(txt(resolver, name))
+
+    def expired(_: object, seconds: float) -> Answer[str]:
+        raise DNSError(name, "TXT", f"no answer within {seconds:g} s")
+
+    return await work.addTimeout(seconds, clock, expired)
+
+
 async def cname(resolver: Resolver, name: str) -> Answer[str]:
     """The CNAME of exactly this name; NotFound if it has none."""
     return await resolver.lookup(name, "CNAME")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import TimeoutError
 
 from moxtw import metrics
-from moxtw.dns.resolver import DNSError, NotFound, Resolver, ips, txt
+from moxtw.dns.resolver import DNSError, NotFound, Resolver, ips, txt_in_time
 from moxtw.net.httpclient import HTTPClient, HTTPError
 from moxtw.net.tlsclient import Roots, VerificationError
 from moxtw.tlspolicy.mtasts import (
@@ -74,14 +74,8 @@ class Fetcher:
         found out.
         """
         name = f"_mta-sts.{domain}"
-        work = Deferred.fromCoroutine(txt(self._resolver, name))
-
-        def expired(_: object, seconds: float) -> None:
-            raise DNSError(name, "TXT", f"no answer within {seconds:g} s")
-
-        work.addTimeout(timeout, self._reactor, expired)
         try:
-            answer = await work
+            answer = await txt_in_time(self._resolver, name, self._reactor, timeout)
         except NotFound as exc:
             raise RecordError("no mta-sts record") from exc
         return find_record(answer.records)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
-
 from moxtw import metrics
-from moxtw.dns.resolver import DNSError, NotFound, Resolver, ips, txt
+from moxtw.dns.resolver import DNSError, NotFound, Resolver, ips, txt_in_time
 from moxtw.net.httpclient import HTTPClient, HTTPError
 from moxtw.net.tlsclient import Roots, VerificationError
 from moxtw.updates import changelog
@@ -77,14 +75,9 @@ class Announcements:
         begun = time.monotonic()
         result = "error"
         name = f"_updates.{self._domain}."
-        work = Deferred.fromCoroutine(txt(self._resolver, name))
-
-        def expired(_: object, seconds: float) -> None:
-            raise DNSError(name, "TXT", f"no answer within {seconds:g} s")
-
-        work.addTimeout(LOOKUP_TIMEOUT, self._reactor, expired)
         try:
-            found = find_record((await work).records)
+            answer = await txt_in_time(self._resolver, name, self._reactor, LOOKUP_TIMEOUT)
+            found = find_record(answer.records)
             result = "ok"
         except NotFound as exc:
             raise UpdateError(f"no record about updates at {name}") from exc
