@@ -177,6 +177,8 @@ def mox_conf(setup: Quickstart) -> str:
         ("DataDir",): "Made by quickstart. All fields: moxtw config describe-static.\n"
         "Changes of this file take effect when the server starts again.",
         ("LogLevel",): 'Change to "info" when all works.',
+        ("Hostname",): "To be told of new versions, by whoever announces them to you:\n"
+        "CheckUpdates: true\nUpdates:\n\tDomain: their domain\n\tPublicKey: their key",
         ("Listeners", "internal"): "For this machine only, and for tunnels to it: ssh -L.",
         ("Listeners", "public"): "For everybody.",
     }
