@@ -182,18 +182,28 @@ class Items:
 
         With `uidonly` it is UIDFETCH (RFC 9586 3.2), where the UID takes the number's place.
         """
+        # Field by field rather than row by row: most of it then runs outside of bytecode.
+        fields = list(zip(*rows, strict=True))
+        return self.lines_of(fields, numbers, utf8, at, end, uidonly) if fields else []
+
+    def lines_of(
+        self,
+        fields: Fields,
+        numbers: Sequence[int],
+        utf8: bool,
+        at: dict[str, int],
+        end: bytes = b")\r\n",
+        uidonly: bool = False,
+    ) -> list[bytes]:
+        """The same of rows that are given field by field."""
         shown = self.columns
         start = b"* %d FETCH ("
         if uidonly:
             start = b"* %d UIDFETCH ("
-            numbers = [row[at["uid"]] for row in rows]
+            numbers = fields[at["uid"]]
             if not self.asks_uid:
                 shown = shown[1:]
         template = b" ".join([column.template for column in shown])
-        # Field by field rather than row by row: most of it then runs outside of bytecode.
-        fields = list(zip(*rows, strict=True))
-        if not fields:
-            return []
         columns = [column.values(fields, at, utf8) for column in shown]
         whole = start + template + (end if shown else end.lstrip())
         return list(map(whole.__mod__, zip(numbers, *columns, strict=True)))

@@ -31,6 +31,7 @@ from moxtw.store.model import (
 from moxtw.store.schema import accounts as account_table
 from moxtw.store.schema import contents, message_meta, messages, recipients
 from moxtw.store.schema import mailboxes as mailbox_table
+from moxtw.store.sqlfunctions import joined, numbers
 from moxtw.store.tx import Statement, Tx
 
 Ranges = Sequence[tuple[int, int]]
@@ -342,6 +343,17 @@ _FLAGS = Statement(
     .where(*IN_RANGE, LIVE)
     .order_by(messages.c.uid)
 )
+# Whether any has keywords, and the columns as texts.
+_FLAG_LISTS = Statement(
+    sa.select(
+        sa.func.max(messages.c.keywords),
+        joined(messages.c.uid),
+        joined(messages.c.flags),
+        joined(messages.c.modseq),
+    ).where(*IN_RANGE, LIVE)
+)
+# In a range of fewer UIDs, rows cost less.
+_FEW: Final = 50
 _CHANGED = Statement(
     sa.select(
         messages.c.uid,
@@ -399,15 +411,37 @@ def first_unseen(tx: Tx, mailbox_id: int) -> int | None:
 
 def flags(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[FlagRow]:
     """UID, flags, keywords and modseq of live messages, ascending."""
-    return [FlagRow._make(row) for row in flag_tuples(tx, mailbox_id, uid_ranges)]
+    return [
+        FlagRow._make(row)
+        for first, last in uid_ranges
+        for row in tx.all(_FLAGS, mailbox=mailbox_id, first=first, last=last)
+    ]
 
 
-def flag_tuples(tx: Tx, mailbox_id: int, uid_ranges: Ranges) -> list[tuple[Any, ...]]:
-    """The same as plain tuples, for where there are very many."""
-    found: list[tuple[Any, ...]] = []
+def flag_columns(
+    tx: Tx, mailbox_id: int, uid_ranges: Ranges
+) -> tuple[list[int], list[int], list[str], list[int]]:
+    """The same column by column, for where there are very many; the order may be another."""
+    uids: list[int] = []
+    bits: list[int] = []
+    words: list[str] = []
+    modseqs: list[int] = []
     for first, last in uid_ranges:
-        found += tx.all(_FLAGS, mailbox=mailbox_id, first=first, last=last)
-    return found
+        place = {"mailbox": mailbox_id, "first": first, "last": last}
+        if last - first >= _FEW:
+            some, *texts = tx.one(_FLAG_LISTS, **place) or ("",)
+            if not some:
+                # A text for each column costs half of what rows cost.
+                for column, text in zip((uids, bits, modseqs), texts, strict=True):
+                    column += numbers(text)
+                words += [""] * (len(uids) - len(words))
+                continue
+        for uid, flag_bits, keywords, modseq in tx.all(_FLAGS, **place):
+            uids.append(uid)
+            bits.append(flag_bits)
+            words.append(keywords)
+            modseqs.append(modseq)
+    return uids, bits, words, modseqs
 
 
 _ROW_COLUMNS: Final[tuple[tuple[Want | None, Any], ...]] = (

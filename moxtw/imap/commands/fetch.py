@@ -140,10 +140,12 @@ class _Job:
 
     def flags(self, tx: Tx, uids: Sequence[int], numbers: Sequence[int]) -> Batch:
         """UID, FLAGS and MODSEQ."""
-        rows = messages.flag_tuples(tx, self.mailbox_id, _ranges(uids, numbers))
-        if len(rows) != len(uids):
+        fields = messages.flag_columns(tx, self.mailbox_id, _ranges(uids, numbers))
+        if fields[0] != uids:
             return self.columns(tx, uids, numbers)
-        lines = self.items.lines(rows, numbers, self.utf8, FLAG_ROW, uidonly=self.uidonly)
+        lines = self.items.lines_of(
+            fields, numbers, self.utf8, FLAG_ROW, uidonly=self.uidonly
+        )
         return Batch([b"".join(lines)], len(uids), False, False)
 
     def _rows(

@@ -386,6 +386,21 @@ class MoveTests(StoreCase):
         self.assertEqual(self.successResultOf(verify.verify_account(self.store, "mox")), [])
 
 
+class FlagColumnTests(StoreCase):
+    def test_the_same_as_rows(self):
+        self.patch(messages, "_FEW", 3)
+        for number in range(12):
+            self.add(flags=number, keywords=("word",) if number in (9, 10) else ())
+        job(
+            self.store, changing.expunge, self.account.id, self.inbox.id, [(3, 3)],
+            only_deleted=False,
+        )  # fmt: skip
+        for ranges in ([(1, 12)], [(1, 2), (4, 8), (10, 12)], [(5, 8)], [(3, 3)], [(20, 30)], []):
+            rows = job(self.store, messages.flags, self.inbox.id, ranges)
+            columns = job(self.store, messages.flag_columns, self.inbox.id, ranges)
+            self.assertEqual(sorted(zip(*columns, strict=True)), rows)
+
+
 class ExpungeTests(StoreCase):
     def test_uids_between_those_that_went(self):
         self.patch(messages, "_EXTENT_UIDS", 4)

@@ -39,7 +39,7 @@ class PlanTests(SynchronousTestCase):
             "messages_unseen": (messages._FIRST_UNSEEN, plain_statement(unseen, False)),
             "messages_deleted": (changing._FOR_EXPUNGE, plain_statement(deleted, False)),
             "messages_modseq (": (messages._CHANGED, searchqueries.MODSEQ_UIDS),
-            "messages_uid": (changing._FOR_STORE, messages._FLAGS),
+            "messages_uid": (changing._FOR_STORE, messages._FLAGS, messages._FLAG_LISTS),
             "COVERING INDEX messages_uid": (messages._UIDS, messages._EXTENT),
         }.items():
             for statement in statements:
