@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from moxtw.imap import contexts, notify, seqset, watching, wire
@@ -252,35 +253,20 @@ def flags_line(keywords: Iterable[str]) -> bytes:
     return b"* FLAGS (%b)\r\n" % b" ".join(names)
 
 
-def fetch_lines(session: Session, numbers: Iterable[int], rows: Sequence[FlagRow]) -> bytes:
+def fetch_lines(session: Session, numbers: Sequence[int], rows: Sequence[FlagRow]) -> bytes:
     """FETCH responses that tell of changed flags, without those of messages not in view (0)."""
-    flag_list = wire.flag_list
-    pairs = zip(numbers, rows, strict=True)
+    if not rows:
+        return b""
+    uids, flags, keywords, modseqs = zip(*rows, strict=True)
+    texts = map(wire.flag_list, flags, keywords)
+    template, columns = b"* %d FETCH (UID %d FLAGS (%b)", [numbers, uids, texts]
     if session.uidonly:
-        return b"".join(
-            [
-                b"* %d UIDFETCH (FLAGS (%b)" % (row.uid, flag_list(row.flags, row.keywords))
-                + (b" MODSEQ (%d))\r\n" % row.modseq if session.condstore else b")\r\n")
-                for number, row in pairs
-                if number
-            ]
-        )
+        template, columns = b"* %d UIDFETCH (FLAGS (%b)", [uids, texts]
     if session.condstore:
-        return b"".join(
-            [
-                b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n"
-                % (number, uid, flag_list(flags, keywords), modseq)
-                for number, (uid, flags, keywords, modseq) in pairs
-                if number
-            ]
-        )
-    return b"".join(
-        [
-            b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (number, uid, flag_list(flags, keywords))
-            for number, (uid, flags, keywords, _) in pairs
-            if number
-        ]
-    )
+        template += b" MODSEQ (%d)"
+        columns.append(modseqs)
+    lines = map((template + b")\r\n").__mod__, zip(*columns, strict=True))
+    return b"".join(compress(lines, numbers))
 
 
 async def _tell_messages(

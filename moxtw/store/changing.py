@@ -6,7 +6,8 @@ Sets of UIDs are as in `moxtw.store.messages`; all changes of one job share a mo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import compress, repeat
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -21,8 +22,9 @@ from moxtw.store.messages import (
     STATE,
     Ranges,
     check_keywords,
+    flag_columns,
 )
-from moxtw.store.model import FlagRow, StoreResult
+from moxtw.store.model import FlagRow, Mailbox, StoreResult
 from moxtw.store.schema import messages
 from moxtw.store.tx import Statement, Tx
 
@@ -55,6 +57,10 @@ _CHANGE_FLAGS = Statement(
 )
 
 
+# So many messages in a range of UIDs are better changed all at once.
+_WHOLE: Final = 10
+
+
 def store_flags(
     tx: Tx,
     account_id: int,
@@ -72,11 +78,20 @@ def store_flags(
     """
     mailbox = mailboxes.get(tx, mailbox_id)
     words = set(check_keywords(keywords).split())
+    span = sum(last - first + 1 for first, last in uid_ranges)
+    if (
+        op != "="
+        and not words
+        and not change & DELETED  # whose sizes count
+        and unchanged_since is None
+        and span >= _WHOLE * len(uid_ranges)
+    ):
+        return _store_whole(tx, account_id, mailbox, uid_ranges, op, change)
     found: list[tuple[Any, ...]] = []
     for first, last in uid_ranges:
         found += tx.all(_FOR_STORE, mailbox=mailbox_id, first=first, last=last)
     # Changing all of a range at once is faster.
-    whole = op != "=" and not words and len(uid_ranges) * 10 < len(found)
+    whole = op != "=" and not words and len(uid_ranges) * _WHOLE < len(found)
     changed: list[FlagRow] = []
     unchanged: list[FlagRow] = []
     failed: list[int] = []
@@ -145,6 +160,50 @@ def store_flags(
             new_keywords = mailboxes.add_keywords(tx, mailbox, words)
     return StoreResult(
         modseq or mailbox.modseq, changed, unchanged, failed, new_keywords, before
+    )
+
+
+def _store_whole(
+    tx: Tx, account_id: int, mailbox: Mailbox, uid_ranges: Ranges, op: str, change: int
+) -> StoreResult:
+    """Add or remove flags of many messages that lie together: column by column."""
+    uids, bits, words, before = flag_columns(tx, mailbox.id, uid_ranges)
+    if sorted(uids) != uids:
+        # A database may give them in any order.
+        in_order = sorted(zip(uids, bits, words, before, strict=True))
+        uids, bits, words, before = map(list, zip(*in_order, strict=True))
+    keep, add = (~change, 0) if op == "-" else (-1, change)
+    made = [each & keep | add for each in bits]
+    differ = [old != new for old, new in zip(bits, made, strict=True)]
+    if not any(differ):
+        unchanged = list(map(FlagRow._make, zip(uids, bits, words, before, strict=True)))
+        return StoreResult(mailbox.modseq, [], unchanged, [], False, [])
+    modseq = accounts.modseq(tx, account_id)
+    for first, last in uid_ranges:
+        tx.run(
+            _CHANGE_FLAGS,
+            mailbox=mailbox.id,
+            first=first,
+            last=last,
+            since=modseq,
+            keep=keep,
+            add=add,
+            m=modseq,
+        )
+    unread = unseen = 0
+    if change & SEEN:
+        flipped = [old for old, new in zip(bits, made, strict=True) if (old ^ new) & SEEN]
+        sign = 1 if op == "-" else -1
+        unseen = sign * len(flipped)
+        unread = sign * sum(not old & DELETED for old in flipped)
+    mailboxes.count(tx, mailbox.id, modseq, unread=unread, unseen=unseen)
+    became = map(FlagRow._make, zip(uids, made, words, repeat(modseq), strict=False))
+    stayed: list[FlagRow] = []
+    if not all(differ):
+        rows = compress(zip(uids, bits, words, before, strict=True), [not each for each in differ])
+        stayed = list(map(FlagRow._make, rows))
+    return StoreResult(
+        modseq, list(compress(became, differ)), stayed, [], False, list(compress(before, differ))
     )
 
 

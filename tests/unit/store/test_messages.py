@@ -1,5 +1,7 @@
 """Messages in mailboxes: adding, flags, copy, move, expunge, erase, changes."""
 
+from itertools import product
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -384,6 +386,50 @@ class MoveTests(StoreCase):
         changes = job(self.store, messages.changes_since, self.inbox.id, result.modseq - 1)
         self.assertEqual(changes.vanished, [1, 2])
         self.assertEqual(self.successResultOf(verify.verify_account(self.store, "mox")), [])
+
+
+class WholeFlagTests(StoreCase):
+    """Flags of many messages that lie together are changed in another way than those of few."""
+
+    def test_the_same_as_one_by_one(self):
+        bits = [0, 1, 4, 5, 64, 65, 69, 2, 16, 127] * 3
+        boxes = [self.box(name) for name in ("Archive", "Trash")]
+        for box in boxes:
+            for number, flags in enumerate(bits):
+                words = ("word",) if number % 7 == 3 else ()
+                self.add(box=box, flags=flags, keywords=words)
+            job(
+                self.store, changing.expunge, self.account.id, box.id, [(4, 5)],
+                only_deleted=False,
+            )  # fmt: skip
+        for _ in range(2):
+            for op, change in [*product("+-", (1, 4, 5, 2, 0, 33)), ("+", 1), ("-", 37)]:
+                results = []
+                for box, whole in zip(boxes, (10, 1000), strict=True):
+                    self.patch(changing, "_WHOLE", whole)
+                    found = job(
+                        self.store,
+                        changing.store_flags,
+                        self.account.id,
+                        box.id,
+                        [(1, 20), (22, 33)],
+                        op,
+                        change,
+                    )
+                    modseq = found.modseq
+                    state = job(self.store, mailboxes.get, box.id)
+                    self.assertEqual(state.modseq, modseq)
+                    results.append(
+                        (
+                            [(*r[:3], r.modseq == modseq) for r in found.changed],
+                            [r[:3] for r in found.unchanged],
+                            len(found.before),
+                            [state.total, state.deleted, state.unread, state.unseen,
+                             state.size, state.deleted_size],
+                            [r[:3] for r in job(self.store, messages.flags, box.id, [(1, 99)])],
+                        )
+                    )  # fmt: skip
+                self.assertEqual(results[0], results[1], (op, change))
 
 
 class FlagColumnTests(StoreCase):
