@@ -238,6 +238,8 @@ class _Job:
 
 def _ranges(uids: Sequence[int], numbers: Sequence[int]) -> Ranges:
     """UID ranges for messages: between neighbours by number there is no other live message."""
+    if isinstance(numbers, range) and uids:
+        return [(uids[0], uids[-1])]
     ranges: Ranges = []
     start = 0
     for index in range(1, len(uids) + 1):
@@ -279,8 +281,16 @@ def _cut(slices: Sequence[tuple[int, int]], part: Partial) -> list[tuple[int, in
 
 def _take(
     view: View, slices: deque[tuple[int, int]], most: int
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[int], Sequence[int]]:
     """UIDs and sequence numbers of the first messages in slices, which are taken out."""
+    start, stop = slices[0]
+    if stop - start >= most or len(slices) == 1:
+        # All from one slice: no need to go through them.
+        slices.popleft()
+        end = min(stop, start + most)
+        if end < stop:
+            slices.appendleft((end, stop))
+        return view.uids[start:end].tolist(), range(start + 1, end + 1)
     uids: list[int] = []
     numbers: list[int] = []
     while slices and len(uids) < most:
