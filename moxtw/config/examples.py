@@ -93,6 +93,21 @@ Accounts:
 """,
     ),
     Example(
+        "forward",
+        DOMAINS_CONF,
+        "An address that passes its mail on to another provider, and keeps it. Tell that\n"
+        "provider, if it can be told, to trust what this server says of the message (ARC).",
+        """\
+Accounts:
+	me:
+		Domain: example.org
+		Destinations:
+			me@example.org:
+				ForwardTo:
+					- me@example.net
+""",
+    ),
+    Example(
         "quota",
         DOMAINS_CONF,
         "Limits for an account: 1 GiB of messages, 200 recipients a day, 20 of them new.\n"
