@@ -17,7 +17,7 @@ from moxtw.mail.text import MAX_SEARCH_TEXT, folded, preview, search_text
 from moxtw.mail.thread import bare_subject, in_reply_to, message_id, once, reference_chain
 from moxtw.mail.words import decode_header, header_text
 
-PARSE_VERSION: Final = 1
+PARSE_VERSION: Final = 2
 """Grows when the result of `analyse` changes, so that stored results can be made anew."""
 
 

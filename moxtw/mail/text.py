@@ -14,6 +14,9 @@ from moxtw.mail.mime import Buffer, Part, as_bytes
 from moxtw.mail.preview import MAX_PREVIEW, html_preview, is_encrypted, plain_preview
 from moxtw.mail.words import decode_words, header_text
 
+MAX_PART_FIELDS: Final = 64 << 10
+"""Bytes of header fields of parts that are kept for search."""
+
 MAX_SEARCH_TEXT: Final = 16 << 20
 """Bytes of body text kept for search; what comes later in a message is not found."""
 
@@ -89,17 +92,27 @@ def search_text(
 ) -> tuple[bytes, bytes]:
     """Header and body text for word search: decoded, in the form of `folded`.
 
-    The header is unfolded, its encoded words are decoded. The body is all text/* parts, HTML as
-    source, and the headers and text parts of embedded messages; at most `limit` bytes. What is
+    The header is unfolded, its encoded words are decoded. Behind it stand the fields of parts
+    (RFC 9051 6.4.4: a search of TEXT is one of MIME header fields, too) and their file names, each
+    line with a tab in front, so that none is taken for a field of the message. The body is all
+    text/* parts, HTML as source, what message/* parts other than messages hold, such as delivery
+    status, and the headers and text parts of embedded messages; at most `limit` bytes. What is
     longer is cut at a character, so a few bytes below that.
     """
     data = as_bytes(buf)
     header = folded_header(data[root.header_start : root.body_start])
+    fields: list[bytes] = []
+    fields_room = MAX_PART_FIELDS
     texts: list[bytes] = []
     room = limit
     todo = [root]
+    # Whose header is text already.
+    known = root
     while todo and room > 0:
         part = todo.pop()
+        if part is not known and fields_room > 0:
+            fields.append(_part_fields(part, data, fields_room))
+            fields_room -= len(fields[-1])
         if part.parts:
             todo.extend(reversed(part.parts))
             continue
@@ -107,13 +120,26 @@ def search_text(
         if message is not None:
             text = folded_header(data[message.header_start : message.body_start])[:room]
             todo.append(message)
-        elif part.media_type == "text":
+            known = message  # The next one.
+        elif part.media_type in ("text", "message"):
             text = _folded_body(part, data, room)
         else:
             continue
         texts.append(text)
         room -= len(text) + 1
+    header += b"".join(fields)
     return header, texts[0] if len(texts) == 1 else b"\n".join(texts)
+
+
+def _part_fields(part: Part, data: bytes, room: int) -> bytes:
+    """The header fields of a part, and its file name, as lines that begin with a tab."""
+    section = data[part.header_start : min(part.body_start, part.header_start + room)]
+    lines = folded_header(section).replace(b"\r", b"").strip(b"\n").split(b"\n")
+    # In its field it may be in pieces, or encoded (RFC 2231).
+    name = folded(part.filename or "")
+    if name and not any(name in line for line in lines):
+        lines.append(name.replace(b"\n", b" "))
+    return b"".join([b"\t%b\r\n" % line for line in lines if line])[:room]
 
 
 # Preview -----------------------------------------------------------------------------------------

@@ -126,6 +126,49 @@ class DecodedTests(IMAPTestCase):
             self.assertEqual(found, [f"* SEARCH {wanted}".rstrip()], keys)
 
 
+class PartTests(IMAPTestCase):
+    """TEXT is in MIME header fields, too (RFC 9051 6.4.4); other keys are not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.deliver(
+            b"Subject: bill\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+            b"--b\r\n\r\nhello\r\n--b\r\nContent-Type: application/pdf; name=invoice.pdf\r\n"
+            b"Content-Disposition: attachment; filename*=utf-8''R%C3%A9sum%C3%A9.pdf\r\n"
+            b"Content-Transfer-Encoding: base64\r\n\r\naGVsbG8=\r\n--b--\r\n"
+        )
+        self.deliver(b"Subject: x\r\nContent-Disposition: inline\r\n\r\ninvoice\r\n")
+        self.deliver(
+            b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\n\r\nFailed.\r\n--b\r\n"
+            b"Content-Type: message/delivery-status\r\n\r\nFinal-Recipient: rfc822; X@y.example\r\n"
+            b"--b--\r\n"
+        )
+
+    def test_keys(self) -> None:
+        # By looking into each message, then with the index.
+        for limit in (search.INDEX_FROM, 1):
+            self.patch(search, "INDEX_FROM", limit)
+            client = self.selected()
+            for keys, found in (
+                ('TEXT "invoice.pdf"', " 1"),
+                ('TEXT "attachment"', " 1"),
+                ('TEXT "invoice"', " 1 2"),
+                ('BODY "invoice"', " 2"),
+                ('BODY "attachment"', ""),
+                ('SUBJECT "invoice"', ""),
+                ('HEADER Content-Disposition ""', " 2"),
+                ('HEADER Content-Disposition "attachment"', ""),
+                ('HEADER Content-Type "pdf"', ""),
+                ('HEADER Content-Type "report"', " 3"),
+                ('BODY "x@Y.example"', " 3"),
+                ('HEADER Final-Recipient ""', ""),
+                ('NOT TEXT "pdf"', " 2 3"),
+            ):
+                self.assertEqual(client.ok(f"SEARCH {keys}"), [f"* SEARCH{found}"], keys)
+            client.send("t SEARCH CHARSET UTF-8 TEXT {10+}\r\nrésumé.p\r\n".encode())
+            self.assertIn("* SEARCH 1", client.lines())
+
+
 class HostileTests(IMAPTestCase):
     def setUp(self) -> None:
         super().setUp()

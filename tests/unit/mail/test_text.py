@@ -244,6 +244,61 @@ Body
             ),
         )
 
+    def test_fields_of_parts(self) -> None:
+        data = crlf(
+            """\
+Subject: Outer
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: application/pdf
+Content-Description: =?utf-8?q?=C3=84?=
+Content-Disposition: attachment;
+ filename*=utf-8''R%C3%A9sum%C3%A9.pdf
+
+PDF
+--b
+
+plain
+--b
+Content-Type: message/rfc822
+
+Subject: Inner
+Content-Type: multipart/mixed; boundary=c
+
+--c
+X-Part: y
+
+text
+--c--
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822; X@B.example
+--b--
+"""
+        )
+        header, body = search(data)
+        self.assertEqual(
+            header,
+            folded(
+                "subject: outer\r\ncontent-type: multipart/mixed; boundary=b\r\n\r\n"
+                "\tcontent-type: application/pdf\r\n\tcontent-description: ä\r\n"
+                "\tcontent-disposition: attachment; filename*=utf-8''r%c3%a9sum%c3%a9.pdf\r\n"
+                "\trésumé.pdf\r\n\tcontent-type: message/rfc822\r\n\tx-part: y\r\n"
+                "\tcontent-type: message/delivery-status\r\n"
+            ),
+        )
+        self.assertIn(b"final-recipient: rfc822; x@b.example", body)
+        self.assertNotIn(b"application/pdf", body)
+
+    def test_fields_of_parts_are_bounded(self) -> None:
+        part = b"--b\r\nContent-Type: text/plain\r\nX-Y: " + b"y" * 1000 + b"\r\n\r\nz\r\n"
+        data = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * 1000 + b"--b--\r\n"
+        header, body = search(data)
+        self.assertLess(len(header), 100 + (64 << 10))
+        self.assertEqual(body.count(b"z"), 1000)
+
     def test_charset_where_ascii_bytes_are_not_ascii(self) -> None:
         data = b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n" + "日本".encode(
             "iso2022_jp"
